@@ -14,77 +14,12 @@ import json
 import os
 import pathlib
 import statistics
-import struct
 import subprocess
 import tempfile
 import time
 
-import numpy
-
+import random_llama
 from memory import CONFIG, LORA, texts
-
-HERE = pathlib.Path(__file__).parent
-SHAPE = {"hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32,
-         "num_key_value_heads": 8, "vocab_size": 128256}
-# Numbers and bytes of a block, and where its scales are.
-BLOCKS = {"Q8_0": (32, 34, [0]), "Q4_0": (32, 18, [0]), "Q5_0": (32, 22, [0]), "Q4_K": (256, 144, [0, 2]),
-          "Q5_K": (256, 176, [0, 2]), "Q6_K": (256, 210, [208])}
-
-
-def blocks(chance, kind, count):
-    """Random codes with small scales."""
-    _, size, scales = BLOCKS[kind]
-    made = chance.integers(0, 256, (count, size), dtype=numpy.uint8)
-    for at in scales:
-        made[:, at:at + 2] = [0x11, 0x04]
-    return made.tobytes()
-
-
-def model(folder, layers, kind):
-    """A Llama in blocks of this type."""
-    hidden, wide, rows = SHAPE["hidden_size"], SHAPE["intermediate_size"], SHAPE["vocab_size"]
-    keys = hidden // SHAPE["num_attention_heads"] * SHAPE["num_key_value_heads"]
-    table = "Q6_K" if kind == "Q4_K" else kind
-    tensors = {"model.embed_tokens.weight": ([rows, hidden], table), "model.norm.weight": ([hidden], None)}
-    for layer in range(layers):
-        path = f"model.layers.{layer}"
-        for name, dims in {
-            "self_attn.q_proj": [hidden, hidden], "self_attn.k_proj": [keys, hidden],
-            "self_attn.v_proj": [keys, hidden], "self_attn.o_proj": [hidden, hidden],
-            "mlp.gate_proj": [wide, hidden], "mlp.up_proj": [wide, hidden], "mlp.down_proj": [hidden, wide],
-            "input_layernorm": [hidden], "post_attention_layernorm": [hidden],
-        }.items():
-            tensors[f"{path}.{name}.weight"] = (dims, kind if len(dims) == 2 else None)
-    folder.mkdir()
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": layers,
-              "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "dtype": "float32",
-              "max_position_embeddings": 8192, "bos_token_id": 1, "eos_token_id": 2} | SHAPE
-    (folder / "config.json").write_text(json.dumps(config))
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (folder / name).write_bytes((HERE.parent / "configs" / "base-tiny" / name).read_bytes())
-    types = {name: kind for name, (_, kind) in tensors.items() if kind}
-    header, begin = {"__metadata__": {"firebrand.blocks": json.dumps(types)}}, 0
-    for name, (dims, kind) in sorted(tensors.items(), key=lambda item: item[1][1] is not None):
-        if kind:
-            count, size, _ = BLOCKS[kind]
-            dims, element = [dims[0], dims[1] // count * size], "U8"
-        else:
-            element = "F32"
-        end = begin + int(numpy.prod(dims)) * (1 if kind else 4)
-        header[name] = {"dtype": element, "shape": dims, "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    chance = numpy.random.default_rng(1)
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, (dims, kind) in sorted(tensors.items(), key=lambda item: item[1][1] is not None):
-            if kind:
-                for first in range(0, dims[0], 4096):
-                    rows = min(4096, dims[0] - first)
-                    file.write(blocks(chance, kind, rows * dims[1] // BLOCKS[kind][0]))
-            else:
-                file.write(numpy.ones(dims[0], "<f4").tobytes())
 
 
 def run(command, environment):
@@ -115,7 +50,8 @@ def main():
         records, config = folder / "texts.jsonl", folder / "run.toml"
         texts(records)
         for kind in options.types:
-            model(folder / kind, options.layers, kind)
+            shape = random_llama.SHAPES["llama-3.2-1b"] | {"num_hidden_layers": options.layers}
+            random_llama.write(folder / kind, shape, kind)
             for precision in options.precision:
                 for kept in ("auto", "dequantised"):
                     config.write_text(CONFIG.format(

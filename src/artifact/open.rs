@@ -66,7 +66,8 @@ fn load(
     linears: Option<&'static dyn WeightFormat>,
     head: Option<&ScoreHead>,
 ) -> Result<Loaded> {
-    let frozen = FrozenWeights { frozen: true, linears, head: head.map(new_head) };
+    let head = head.map(new_head);
+    let frozen = FrozenWeights { frozen: true, linears, head, on_disk: None };
     model::load_for(directory, init, device, ComputeConfig::default(), frozen)
 }
 

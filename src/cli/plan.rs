@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         look_through(&prepared.base.path, &mut console)?;
     }
     let disk = disk(&prepared, &loaded.config);
+    let memory = prepared.memory();
     if args.json {
         let plan = serde_json::json!({
             "config_sha256": loaded.digest,
@@ -51,8 +52,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "active_parameters": prepared.description.active_parameters(),
             "trainable_parameters": prepared.trained.count,
             "precision": prepared.precision.arithmetic.name(),
-            "memory_bytes": prepared.memory.total(),
-            "memory": prepared.memory,
+            "memory_bytes": memory.total(),
+            "memory": memory,
+            "memory_plans": prepared.memory_plans.all(),
             "device_memory_bytes": prepared.opened.memory_bytes,
             "disk_bytes": disk,
             "data": prepared.corpus.statistics,
@@ -60,6 +62,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         });
         data_json(&serde_json::to_string_pretty(&plan).unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
+    }
+    for candidate in prepared.memory_plans.all() {
+        talk(&format!("{:>12}  {}", "memory plan", candidate.line()));
     }
     talk(&format!("{:>12}  at most {} for checkpoints and the artifact", "disk", bytes(disk)));
     if let Some(counts) = &prepared.corpus.statistics {

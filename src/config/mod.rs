@@ -28,7 +28,9 @@ pub use sections::device::{DeviceChoice, DeviceConfig, GraphicsApi, Kernels};
 pub use sections::eval::EvalConfig;
 pub use sections::model::{Init, ModelConfig};
 pub use sections::output::OutputConfig;
-pub use sections::train::{Length, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup};
+pub use sections::train::{
+    Length, MemoryChoice, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup,
+};
 pub use sections::trust::TrustConfig;
 
 const KIND: DocumentKind = DocumentKind {

@@ -81,8 +81,11 @@ pub struct Workload {
     pub chunk: usize,
     /// What is kept for the backward pass.
     pub recompute: Recompute,
-    /// Frozen numbers that are kept in a format of their own, and their bytes.
+    /// Frozen numbers that are kept in a format of their own or left on disk, and the bytes that
+    /// they take in memory.
     pub coded: (u64, u64),
+    /// Bytes of the largest tensor that is in memory on its way to disk.
+    pub loaded: u64,
     /// Bytes of examples that are at hand at once.
     pub data: u64,
     /// Whether checkpoints are written before the last step.
@@ -120,11 +123,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
         let kept = if fast { by_kernels } else { in_tapes } as u64;
         (all, most) = (all + kept, most.max(kept));
     }
-    let computing = ComputeConfig {
-        arithmetic: work.arithmetic,
-        kernels: work.kernels,
-        ..ComputeConfig::default()
-    };
+    let computing = work.computing();
     let factor = match Products::of(computing) {
         Some(Products::Bf16) => 2,
         _ => F32,
@@ -134,16 +133,13 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
     let layers = description.layers.len() as u64;
     // Until the last gradient has come back; it and its gradient.
     let beside = 2 * tokens * description.beside_stream() as u64 * F32;
-    let frozen = if work.adapted { description.parameters } else { 0 };
     let learning = if work.adapted { trained.count } else { description.parameters };
     let scores = tokens * description.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
-    let stays = description.element == Element::BF16 && computing.keeps_bfloat16(!work.on_gpu);
-    let frozen_bytes = if stays { 2 } else { work.arithmetic.frozen_bytes(!work.on_gpu) };
     // The gradient of the embedding is made before it is added to that of the output projection.
     let table = (description.vocabulary * description.hidden) as u64 * F32;
     let table = if work.adapted { 0 } else { table };
     let estimate = Estimate {
-        weights: work.coded.1 + frozen.saturating_sub(work.coded.0) * frozen_bytes + learning * F32,
+        weights: work.frozen(description) + learning * F32,
         optimizer: trained.count * F32 + trained.state_bytes + table,
         activations: match work.recompute {
             Recompute::None => tokens * all * factor + at_work,
@@ -164,19 +160,69 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
         program: PROGRAM + description.vocabulary as u64 * TOKEN,
     };
     let checks = fast && work.coded.0 == 0;
-    let check = if checks { gradient_check(description, work, stays) } else { 0 };
+    let check = if checks { gradient_check(description, work) } else { 0 };
     estimate.around_steps(work, check)
 }
 
-/// What the comparison of gradients takes; weights are kept in 16 bits where that `stays` so.
-fn gradient_check(description: &Description, work: Workload, stays: bool) -> u64 {
+impl Workload {
+    /// Nothing to do yet, on a device that computes so.
+    pub fn on(on_gpu: bool, arithmetic: Arithmetic, kernels: Kernels) -> Self {
+        Self {
+            trained: TrainedParameters { count: 0, state_bytes: 0, averages: false },
+            adapted: false,
+            rows: 0,
+            length: 0,
+            chunk: 0,
+            recompute: Recompute::None,
+            coded: (0, 0),
+            loaded: 0,
+            data: 0,
+            saves: false,
+            on_gpu,
+            arithmetic,
+            kernels,
+        }
+    }
+
+    fn computing(&self) -> ComputeConfig {
+        let (arithmetic, kernels) = (self.arithmetic, self.kernels);
+        ComputeConfig { arithmetic, kernels, ..ComputeConfig::default() }
+    }
+
+    /// Whether numbers that files have in bfloat16 stay so.
+    fn stays(&self, description: &Description) -> bool {
+        let computing = self.computing();
+        description.element == Element::BF16 && computing.keeps_bfloat16(!self.on_gpu)
+    }
+
+    /// Bytes of a frozen number that is not kept in a format of its own.
+    pub fn frozen_bytes(&self, description: &Description) -> u64 {
+        match self.stays(description) {
+            true => 2,
+            false => self.arithmetic.frozen_bytes(!self.on_gpu),
+        }
+    }
+
+    /// Bytes of frozen weights in memory.
+    fn frozen(&self, description: &Description) -> u64 {
+        if !self.adapted {
+            return 0;
+        }
+        let (apart, bytes) = self.coded;
+        bytes + description.parameters.saturating_sub(apart) * self.frozen_bytes(description)
+    }
+}
+
+/// What the comparison of gradients takes.
+fn gradient_check(description: &Description, work: Workload) -> u64 {
     // Tensor operations take weights in 32 bits, and turned: those of the output projection have a
-    // copy or, where weights are kept in 16 bits, two, as those of a layer have then. Some dozens
-    // of tokens are little beside that (`benches/memory.py`).
+    // copy, and where weights are kept in 16 bits those of a layer have two. Some dozens of tokens
+    // are little beside that (`benches/memory_plans.py`).
     let head = (description.outputs() * description.hidden) as u64;
-    let layers = description.layers.len() as u64;
-    let layer = description.parameters.saturating_sub(head) / layers.max(1);
-    let copies = if stays { 2 * (head + layer) } else { head };
+    let tables = description.tables().map(|(_, [rows, columns])| (rows * columns) as u64);
+    let layers = description.parameters.saturating_sub(tables.sum());
+    let layer = layers / (description.layers.len() as u64).max(1);
+    let copies = head + if work.stays(description) { 2 * layer } else { 0 };
     let chunk = CHECKED_CHUNK.min(work.rows * work.length);
     let scores = 4 * (chunk * description.outputs()) as u64;
     (copies + scores + work.trained.count) * F32
@@ -190,7 +236,8 @@ impl Estimate {
         const START: u64 = 100_000_000;
         if !work.on_gpu {
             let beside = self.total() - self.weights;
-            self.program += START.max(self.program + check).saturating_sub(beside);
+            let most = START.max(self.program + check.max(work.loaded));
+            self.program += most.saturating_sub(beside);
         }
         if work.saves {
             // On the host it shares what an update has not changed, and waits for none before that.

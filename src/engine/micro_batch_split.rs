@@ -40,6 +40,13 @@ impl MicroBatchSplit {
             .then(|| Self { loss_chunk: Some((chunk / 2).max(LEAST_CHUNK)), ..self })
     }
 
+    /// The same with at most so many of the rows of micro-batches.
+    #[must_use]
+    pub fn at_most(self, rows: usize, of: usize) -> Self {
+        let whole = self.rows.unwrap_or(of).min(of);
+        if rows < whole { Self { rows: Some(rows), ..self } } else { self }
+    }
+
     /// Whether anything is divided.
     pub fn is_none(&self) -> bool {
         *self == Self::default()

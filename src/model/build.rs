@@ -2,16 +2,20 @@
 
 mod experts;
 mod fill;
+mod frozen;
 mod linears;
 mod read;
 mod room;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType};
 
 use self::fill::Fill;
+pub use self::frozen::{FrozenWeights, NewHead, Streamed};
+use self::linears::digest_of;
 use self::read::{LoadedTensor, LoadedWeights};
 pub use self::room::{check_room, refuse_random};
 use crate::device::{Arithmetic, ComputeConfig};
@@ -27,7 +31,7 @@ use crate::ops::{from_bf16, from_vec};
 use crate::random::Stream;
 use crate::weights::bitsandbytes::{QuantState, state_of};
 use crate::weights::formats::{self, WeightFormat};
-use crate::weights::{Element, RawNumbers};
+use crate::weights::{Element, RawNumbers, SpillFile};
 
 /// Names shown when many tensors are left over.
 const NAMES_SHOWN: usize = 5;
@@ -39,33 +43,6 @@ pub enum Init {
     Pretrained,
     /// Normal numbers with `initializer_range` of `config.json`, as transformers draws them.
     Random(Stream),
-}
-
-/// What is known of the weights before they are loaded: matrices that are not trained may be kept
-/// in other formats than f32.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FrozenWeights {
-    /// Whether they stay as they are for good.
-    pub frozen: bool,
-    /// How those of linear layers are kept, if not as the arithmetic takes them.
-    pub linears: Option<&'static dyn WeightFormat>,
-    /// The head that scores labels, where the weights may have none.
-    pub head: Option<NewHead>,
-}
-
-/// A head that scores labels, drawn where the weights have none.
-#[derive(Debug, Clone, Copy)]
-pub struct NewHead {
-    /// How many labels.
-    pub labels: usize,
-    /// What it is drawn from: normal numbers with `initializer_range`, as transformers does.
-    pub stream: Stream,
-}
-
-impl From<bool> for FrozenWeights {
-    fn from(frozen: bool) -> Self {
-        Self { frozen, ..Self::default() }
-    }
 }
 
 /// A model together with the record of what it was read from.
@@ -96,20 +73,27 @@ pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
 ///
 /// # Errors
 /// When a weight is wrong, or larger than the device takes.
-pub fn load_for(
+pub fn load_for<'a>(
     directory: &Path,
     init: Init,
     device: &Device,
     computing: ComputeConfig,
-    frozen: impl Into<FrozenWeights>,
+    frozen: impl Into<FrozenWeights<'a>>,
 ) -> Result<Loaded> {
     let frozen = frozen.into();
+    let disk = match frozen.on_disk {
+        Some((which, folder)) if frozen.frozen && *device == Device::flex() => {
+            Some((which, SpillFile::within(folder)?))
+        }
+        _ => None,
+    };
     let configured = |mut source: WeightSource| {
         source.computing = ComputeConfig { arithmetic: Arithmetic::F32, ..computing };
         if frozen.frozen {
             source.linears = frozen.linears;
             source.keeps_codes = frozen.linears.is_none_or(formats::makes_codes);
             source.keeps_blocks = frozen.linears.is_none();
+            source.disk.clone_from(&disk);
             source.format = frozen_format(device, computing.arithmetic);
             source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
         }
@@ -172,13 +156,8 @@ pub struct WeightSource {
     /// Whether codes of files stay codes, and matrices in blocks stay in blocks.
     keeps_codes: bool,
     keeps_blocks: bool,
-}
-
-/// The digest of the names and digests of matrices.
-fn digest_of(all: &BTreeMap<String, Digest>) -> Option<Digest> {
-    let line = |(name, digest): (&String, &Digest)| format!("{digest} {name}\n");
-    let lines: String = all.iter().map(line).collect();
-    (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()))
+    /// Where frozen matrices are left, if not in memory.
+    disk: Option<(Streamed, Arc<SpillFile>)>,
 }
 
 impl WeightSource {
@@ -198,6 +177,7 @@ impl WeightSource {
             linears: None,
             keeps_codes: true,
             keeps_blocks: false,
+            disk: None,
         }
     }
 
@@ -246,13 +226,15 @@ impl WeightSource {
                 LoadedWeights::Table(pieces) => pieces,
                 LoadedWeights::Numbers(numbers) => self.pieces(numbers, shape),
                 LoadedWeights::Blocks(blocks) if self.device == Device::flex() => {
-                    let rounds = self.format == Some(FloatDType::BF16);
-                    return Ok(VocabularyMatrix::coded(name, blocks.matrix(0, rows), rounds));
+                    return self.coded_table(name, blocks.matrix(0, rows));
                 }
+                LoadedWeights::Coded(codes) => return self.coded_table(name, codes),
                 LoadedWeights::Blocks(blocks) => {
                     self.pieces(RawNumbers::F32(blocks.values()), shape)
                 }
-                LoadedWeights::Linear(_) => unreachable!("tables are no linear layers"),
+                LoadedWeights::Linear(_) | LoadedWeights::Stored(..) => {
+                    unreachable!("tables are no linear layers, and what was asked for is in memory")
+                }
             },
         };
         Ok(VocabularyMatrix::new(name, pieces))
@@ -377,7 +359,7 @@ impl WeightSource {
             )));
         }
         self.elements.insert(name.to_owned(), held.element);
-        Ok(held.weights)
+        Ok(held.weights.in_memory())
     }
 
     fn finish(self, directory: &Path) -> Result<BTreeMap<String, Element>> {

@@ -26,7 +26,8 @@ use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 pub use blocks::{Block, Embedding, Head, Norm};
 pub use build::{
-    FrozenWeights, Init, Loaded, NewHead, WeightSource, check_room, load, load_for, refuse_random,
+    FrozenWeights, Init, Loaded, NewHead, Streamed, WeightSource, check_room, load, load_for,
+    refuse_random,
 };
 pub use config::{ModelJson, TIED};
 pub use context::{OutputRows, PassContext};

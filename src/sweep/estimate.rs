@@ -46,5 +46,5 @@ fn look(point: &Point, access: &Access) -> Result<(u64, u64)> {
     let loaded = settings::parse(from, point.config.as_bytes(), &[])?;
     let supply = supply_for(from, None, access)?;
     let prepared = prepare(&loaded, &supply, Extent::AsNeeded, &mut Unheard)?;
-    Ok((prepared.memory.total(), prepared.total_steps))
+    Ok((prepared.memory().total(), prepared.total_steps))
 }

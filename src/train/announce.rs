@@ -65,7 +65,10 @@ impl Prepared<'_> {
                 config.data.max_seq_len
             ),
         );
-        fact("memory", memory_fit::memory_line(&self.memory, &self.opened));
+        fact("memory", memory_fit::memory_line(self.memory(), &self.opened));
+        if let Some(choice) = config.train.memory {
+            fact("memory plan", format!("{choice}: {}", self.memory_plan().about()));
+        }
         self.announce_kernels(observer);
         if !self.micro_batch_split.is_none() {
             observer.on(Event::Note(format!(
@@ -89,7 +92,7 @@ impl Prepared<'_> {
                     .to_owned(),
             ));
         }
-        if let Some(warning) = memory_fit::warning(&self.memory, &self.opened) {
+        if let Some(warning) = memory_fit::warning(self.memory(), &self.opened) {
             observer.on(Event::Warning(warning));
         }
     }

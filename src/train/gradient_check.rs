@@ -56,6 +56,7 @@ pub(super) fn check(
     let as_in_files = prepared.weight_format.is_none() && prepared.description.coded().0 > 0;
     let coded = prepared.weight_format.is_some_and(formats::makes_codes)
         || prepared.in_blocks.is_some()
+        || prepared.memory_plan().streamed.is_some()
         || as_in_files;
     if prepared.on_gpu() || computing.kernels == Kernels::Portable || unclear || coded {
         return Ok(());
@@ -78,7 +79,7 @@ pub(super) fn check(
     if batch.targets.is_empty() {
         return Ok(());
     }
-    let chunk = prepared.config.train.loss_chunk_tokens.min(CHECKED_CHUNK);
+    let chunk = prepared.memory_plan().loss_chunk_tokens.min(CHECKED_CHUNK);
     let Trainer { model, objective, .. } = trainer;
     let found = check_gradients(model, &**objective, &batch, [computing, reference], chunk);
     let found = found.map_err(|why| {

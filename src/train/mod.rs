@@ -17,6 +17,7 @@ mod gradient_check;
 mod head;
 mod memory_fit;
 mod named_run;
+mod memory_plans;
 mod post_eval;
 mod device_init;
 mod effect;

@@ -1,6 +1,7 @@
 //! Everything that is known before the first step: model, data, device, length, memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::adapters::{self, Adapter};
@@ -23,6 +24,7 @@ use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::head::{self, RunHead};
+use crate::train::memory_plans::{self, MemoryPlan, MemoryPlans};
 use crate::train::read_data::{batches_read, data_bytes, planned, read_data};
 use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
@@ -55,8 +57,8 @@ pub struct Prepared<'a> {
     pub total_steps: u64,
     /// How many numbers learn, and what is kept for them.
     pub trained: TrainedParameters,
-    /// Memory by part.
-    pub memory: Estimate,
+    /// What may be held in memory at once, and what that takes; one of them is chosen.
+    pub memory_plans: MemoryPlans,
     /// Number formats of the base's weights, by path; known once the trainer is made.
     pub elements: BTreeMap<String, Element>,
     /// What is scored in the place of tokens, if anything is.
@@ -117,13 +119,10 @@ pub fn prepare<'a>(
         length,
         data: data_bytes(&config.data, &corpus),
         coded: frozen_weights::coded(weight_format, adapter.as_deref(), &description, &opened),
-        chunk: config.train.loss_chunk_tokens,
-        recompute: config.train.recompute,
-        on_gpu: opened.on_gpu(),
-        arithmetic: precision.arithmetic,
-        kernels: config.device.kernels,
+        ..Workload::on(opened.on_gpu(), precision.arithmetic, config.device.kernels)
     };
-    let memory = memory_fit::memory(&description, work, adapter.as_deref(), &opened)?;
+    let model = (&description, adapter.as_deref());
+    let memory_plans = memory_plans::of(config, &opened, model, weight_format, work)?;
     let prepared = Prepared {
         config,
         opened,
@@ -137,7 +136,7 @@ pub fn prepare<'a>(
         corpus,
         plan,
         trained,
-        memory,
+        memory_plans,
         elements: BTreeMap::new(),
         score_head: head.map(RunHead::from),
         adapter,
@@ -194,12 +193,14 @@ impl Prepared<'_> {
         };
         let (kernels, arithmetic) = (self.config.device.kernels, self.precision.arithmetic);
         let computing = ComputeConfig { kernels, arithmetic, ..self.opened.computing() };
+        let (plan, folder) = (self.memory_plan(), Path::new(&self.config.output.dir));
         let frozen = FrozenWeights {
             frozen: self.adapter.is_some(),
             linears: self.weight_format,
             head: head::new_head(self.score_head.as_ref(), seed),
+            on_disk: plan.streamed.map(|which| (which, folder)),
         };
-        if self.config.train.recompute == Recompute::Layers {
+        if plan.recompute == Recompute::Layers {
             device::prefer_small_pages(); // memory counts more than time here
         }
         let device = &self.opened.device;
@@ -233,8 +234,20 @@ impl Prepared<'_> {
             trainer.optimizer.set_rates(rates);
         }
         trainer.objective = objectives::chosen(&self.config.owned);
-        trainer.micro_batch_split = self.micro_batch_split;
+        trainer.micro_batch_split = self
+            .micro_batch_split
+            .at_most(self.memory_plan().rows, self.config.train.micro_batch_size);
         Ok(trainer)
+    }
+
+    /// What is held in memory at once.
+    pub(super) fn memory_plan(&self) -> MemoryPlan {
+        self.memory_plans.chosen().plan
+    }
+
+    /// Memory by part.
+    pub fn memory(&self) -> &Estimate {
+        &self.memory_plans.chosen().estimate
     }
 
     /// Whether tensors are on a GPU.
@@ -271,12 +284,12 @@ impl Prepared<'_> {
 
     /// How steps are made.
     pub(super) fn step_settings(&self) -> StepSettings {
-        let train = &self.config.train;
+        let (train, plan) = (&self.config.train, self.memory_plan());
         StepSettings {
             schedule: schedule_of(train, self.total_steps),
             max_grad_norm: train.max_grad_norm,
-            recompute: train.recompute,
-            loss_chunk_tokens: train.loss_chunk_tokens,
+            recompute: plan.recompute,
+            loss_chunk_tokens: plan.loss_chunk_tokens,
             parallel_micro_batches: memory_fit::parallel_micro_batches(self.config, &self.opened),
             rows: train.micro_batch_size,
             neftune_noise_alpha: train.neftune_noise_alpha.unwrap_or(0.0),

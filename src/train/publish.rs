@@ -200,13 +200,12 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
 
 /// What computed, and in which arithmetic.
 fn device_record(prepared: &Prepared) -> BTreeMap<String, String> {
-    let opened = &prepared.opened;
     let mut facts = arithmetic_record(prepared);
-    let mut put = |key: &str, value: String| facts.insert(key.to_owned(), value);
-    put("name", opened.name.clone());
-    if let Some(adapter) = &opened.adapter {
-        put("driver", format!("{} {}", adapter.driver, adapter.driver_info));
-    }
+    facts.extend(prepared.memory_plans.record());
+    facts.insert("name".to_owned(), prepared.opened.name.clone());
+    let adapter = prepared.opened.adapter.iter();
+    let driver = adapter.map(|it| format!("{} {}", it.driver, it.driver_info));
+    facts.extend(driver.map(|driver| ("driver".to_owned(), driver)));
     facts
 }
 

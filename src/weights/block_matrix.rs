@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use super::ggml::TensorType;
+use super::spill::{SpillFile, StoredBytes};
+use crate::error::Result;
 use crate::files::Digest;
 use crate::weights::coded_matrix::CodedMatrix;
 
 /// Matrices `[rows, columns]` of the same type, one after the other.
 #[derive(Debug, Clone)]
 pub struct Blocks {
-    bytes: Arc<Vec<u8>>,
+    bytes: StoredBytes,
     kind: &'static TensorType,
     columns: usize,
 }
@@ -25,8 +27,8 @@ struct Matrix {
 impl Blocks {
     /// Rows of so many numbers, whole blocks of this type.
     pub fn new(bytes: Vec<u8>, kind: &'static TensorType, columns: usize) -> Self {
-        let of = Self { bytes: Arc::new(bytes), kind, columns };
-        assert!(of.bytes.len().is_multiple_of(of.row_bytes().max(1)), "rows of {columns} numbers");
+        let of = Self { bytes: bytes.into(), kind, columns };
+        assert!(of.bytes.size().is_multiple_of(of.row_bytes().max(1)), "rows of {columns} numbers");
         of
     }
 
@@ -36,18 +38,27 @@ impl Blocks {
 
     /// The numbers of all.
     pub fn values(&self) -> Vec<f32> {
-        self.kind.values(&self.bytes)
+        self.kind.values(&self.bytes.get(0, self.bytes.size()))
     }
 
     /// One of the matrices with so many rows each.
     pub fn matrix(&self, number: usize, rows: usize) -> Arc<dyn CodedMatrix> {
-        assert!((number + 1) * rows * self.row_bytes() <= self.bytes.len(), "it has these rows");
+        assert!((number + 1) * rows * self.row_bytes() <= self.bytes.size(), "it has these rows");
         Arc::new(Matrix { of: self.clone(), first: number * rows, rows })
+    }
+
+    /// The same with its bytes on disk.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn spilled(&self, file: &Arc<SpillFile>) -> Result<Self> {
+        let (bytes, kind, columns) = (self.bytes.spilled(file)?, self.kind, self.columns);
+        Ok(Self { bytes, kind, columns })
     }
 
     /// The digest of the bytes.
     pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes)
+        Digest::of(&self.bytes.get(0, self.bytes.size()))
     }
 }
 
@@ -58,8 +69,19 @@ impl CodedMatrix for Matrix {
 
     fn read(&self, row: usize, first: usize, target: &mut [f32]) {
         let size = self.of.row_bytes();
-        let row = &self.of.bytes[(self.first + row) * size..][..size];
-        self.of.kind.read(row, first, target);
+        let row = self.of.bytes.get((self.first + row) * size, size);
+        self.of.kind.read(&row, first, target);
+    }
+
+    fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
+        let (size, kind, columns) = (self.of.row_bytes(), self.of.kind, self.of.columns);
+        let bytes = self.of.bytes.in_memory((self.first + first) * size, rows * size)?;
+        Some(Blocks::new(bytes, kind, columns).matrix(0, rows))
+    }
+
+    fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {
+        let (of, first, rows) = (self.of.spilled(file)?, self.first, self.rows);
+        Ok(Arc::new(Self { of, first, rows }))
     }
 }
 

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use pulp::Arch;
 use rayon::prelude::*;
 
+use crate::error::Result;
 use crate::files::Digest;
 use crate::weights::coded_matrix::CodedMatrix;
 use crate::weights::dynamic::SIGNED;
+use crate::weights::{SpillFile, StoredBytes};
 
 /// Numbers of a block that is made here.
 pub const BLOCK: usize = 64;
@@ -49,9 +51,12 @@ pub const NORMAL: CodeBook = [
 pub struct Blockwise {
     shape: [usize; 2],
     /// The first number of each byte is in its upper four bits.
-    codes: Vec<u8>,
+    codes: StoredBytes,
+    /// The byte of all codes that they begin with, and the first row.
+    begin: usize,
+    first: usize,
     block: usize,
-    scales: Scales,
+    scales: Arc<Scales>,
     /// What the two numbers of each byte are.
     pairs: Arc<[[f32; 2]; 256]>,
 }
@@ -82,10 +87,14 @@ pub struct NestedScales {
 
 /// Bytes of a matrix as it is made here.
 pub fn bytes([rows, columns]: [usize; 2]) -> u64 {
-    let count = rows * columns;
-    let scales = count.div_ceil(BLOCK);
+    (rows * columns).div_ceil(2) as u64 + scale_bytes([rows, columns])
+}
+
+/// Those of its scales.
+pub fn scale_bytes([rows, columns]: [usize; 2]) -> u64 {
+    let scales = (rows * columns).div_ceil(BLOCK);
     let floats = scales.div_ceil(NESTED_BLOCK) + 1; // and the offset
-    (count.div_ceil(2) + scales + floats * size_of::<f32>()) as u64
+    (scales + floats * size_of::<f32>()) as u64
 }
 
 impl Blockwise {
@@ -112,15 +121,23 @@ impl Blockwise {
     ) -> Self {
         let number = |code: usize| book[code];
         let pairs = Arc::new(std::array::from_fn(|byte| [number(byte >> 4), number(byte & 15)]));
-        Self { shape, codes, block, scales, pairs }
+        let (codes, scales) = (codes.into(), Arc::new(scales));
+        Self { shape, codes, begin: 0, first: 0, block, scales, pairs }
+    }
+
+    /// Some of the rows, with these codes, of which the first has this place among all bytes.
+    fn part(&self, codes: StoredBytes, begin: usize, (first, rows): (usize, usize)) -> Self {
+        let (shape, first) = ([rows, self.shape[1]], self.first + first);
+        let (scales, pairs) = (self.scales.clone(), self.pairs.clone());
+        Self { shape, codes, begin, first, block: self.block, scales, pairs }
     }
 
     /// Codes, and their scales: eight bits each, what those are multiplied with, and the offset; or
     /// the scales as they are. Numbers are little-endian.
     pub fn bytes(&self) -> Vec<Cow<'_, [u8]>> {
         let floats = |all: &[f32]| Cow::Owned(all.iter().flat_map(|x| x.to_le_bytes()).collect());
-        let codes = Cow::Borrowed(&self.codes[..]);
-        match &self.scales {
+        let codes = self.codes.get(0, self.codes.size());
+        match &*self.scales {
             Scales::Plain(scales) => vec![codes, floats(scales)],
             Scales::Nested(nested) => {
                 let scales = Cow::Borrowed(&nested.codes[..]);
@@ -131,7 +148,7 @@ impl Blockwise {
 
     /// What the codes of scales stand for, if they have eight bits.
     pub fn map(&self) -> Option<&[f32; 256]> {
-        match &self.scales {
+        match &*self.scales {
             Scales::Plain(_) => None,
             Scales::Nested(nested) => Some(&nested.map),
         }
@@ -141,7 +158,9 @@ impl Blockwise {
     fn decode(&self, place: usize, mut target: &mut [f32]) {
         let scale = self.scales.of_block(place / self.block);
         let pair = |byte: &u8| self.pairs[usize::from(*byte)].map(|number| number * scale);
-        let mut codes = &self.codes[place / 2..];
+        let count = (place % 2 + target.len()).div_ceil(2);
+        let bytes = self.codes.get(place / 2 - self.begin, count);
+        let mut codes = &bytes[..];
         if place % 2 == 1 {
             let Some((first, rest)) = target.split_first_mut() else { return };
             *first = pair(&codes[0])[1];
@@ -172,13 +191,25 @@ impl CodedMatrix for Blockwise {
     }
 
     fn read(&self, row: usize, first: usize, target: &mut [f32]) {
-        let (mut place, mut rest) = (row * self.shape[1] + first, target);
+        let (mut place, mut rest) = ((self.first + row) * self.shape[1] + first, target);
         while !rest.is_empty() {
             let here = (self.block - place % self.block).min(rest.len());
             let (part, after) = rest.split_at_mut(here);
             self.decode(place, part);
             (place, rest) = (place + here, after);
         }
+    }
+
+    fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
+        let place = |row: usize| (self.first + row) * self.shape[1];
+        let (begin, end) = (place(first) / 2, place(first + rows).div_ceil(2));
+        let codes = self.codes.in_memory(begin - self.begin, end - begin)?;
+        Some(Arc::new(self.part(codes.into(), begin, (first, rows))))
+    }
+
+    fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {
+        let codes = self.codes.spilled(file)?;
+        Ok(Arc::new(self.part(codes, self.begin, (0, self.shape[0]))))
     }
 
     fn digest(&self) -> Option<Digest> {

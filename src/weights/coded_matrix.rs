@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::files::Digest;
+use crate::weights::spill::SpillFile;
 
 /// A matrix `[rows, columns]` that is kept as codes.
 pub trait CodedMatrix: Debug + Send + Sync {
@@ -11,6 +13,15 @@ pub trait CodedMatrix: Debug + Send + Sync {
     fn shape(&self) -> [usize; 2];
     /// Numbers of a row from the column `first` on, as many as `target` has.
     fn read(&self, row: usize, first: usize, target: &mut [f32]);
+    /// Some of its rows in memory, where they are on disk: what is packed is read once.
+    fn in_memory(&self, _first: usize, _rows: usize) -> Option<Arc<dyn CodedMatrix>> {
+        None
+    }
+    /// The same with its codes on disk; scales stay in memory.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>>;
     /// The digest of codes and scales; none of what a file has so, which has a digest itself.
     fn digest(&self) -> Option<Digest> {
         None
@@ -33,6 +44,21 @@ impl CodedMatrix for Joined {
             None => upper.read(row, first, target),
             Some(row) => lower.read(row, first, target),
         }
+    }
+
+    fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
+        let [upper, lower] = self.0.each_ref().map(|half| half.shape()[0]);
+        // Products take whole matrices of experts.
+        if (first, rows) != (0, upper + lower) {
+            return None;
+        }
+        let [a, b] = &self.0;
+        Some(Arc::new(Self([a.in_memory(0, upper)?, b.in_memory(0, lower)?])))
+    }
+
+    fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {
+        let [a, b] = &self.0;
+        Ok(Arc::new(Self([a.spilled(file)?, b.spilled(file)?])))
     }
 
     fn digest(&self) -> Option<Digest> {

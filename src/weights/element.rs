@@ -1,5 +1,7 @@
 //! The number formats that weights come in, and their conversion to and from f32.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -108,6 +110,18 @@ impl Element {
         }
     }
 
+    /// The values of little-endian bytes, exactly, as many as `target` has.
+    pub fn decode(self, bytes: &[u8], target: &mut [f32]) {
+        for (value, bytes) in target.iter_mut().zip(bytes.chunks_exact(self.size())) {
+            *value = match self {
+                Self::F32 => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+                Self::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+                Self::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+                Self::U8 => f32::from(bytes[0]),
+            };
+        }
+    }
+
     /// Little-endian bytes of `values` in this format, rounded to nearest even.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         let size = self.size();
@@ -133,19 +147,13 @@ impl Element {
 pub fn to_f32(element: Element, bytes: &[u8]) -> Vec<f32> {
     let size = element.size();
     let mut values = vec![0.0; bytes.len() / size];
-    values.par_chunks_mut(CHUNK).zip(bytes.par_chunks(CHUNK * size)).for_each(
-        |(target, source)| {
-            for (value, bytes) in target.iter_mut().zip(source.chunks_exact(size)) {
-                *value = match element {
-                    Element::F32 => f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
-                    Element::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
-                    Element::BF16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
-                    Element::U8 => f32::from(bytes[0]),
-                };
-            }
-        },
-    );
+    let parts = values.par_chunks_mut(CHUNK).zip(bytes.par_chunks(CHUNK * size));
+    parts.for_each(|(target, source)| element.decode(source, target));
     values
+}
+
+fn wide<N: Sync>(numbers: &[N], one: impl Fn(&N) -> f32 + Sync + Send) -> Vec<f32> {
+    numbers.par_iter().map(one).collect()
 }
 
 fn touch<N: Copy + Default + Send>(numbers: &mut Vec<N>) {
@@ -239,6 +247,17 @@ impl RawNumbers {
             Self::F16(all) => all.par_iter().map(|x| x.to_f32()).collect(),
             Self::BF16(all) => all.par_iter().map(|x| x.to_f32()).collect(),
             Self::U8(all) => all.into_iter().map(f32::from).collect(),
+        }
+    }
+
+    /// Little-endian bytes of some of them in a format, rounded if it is a shorter one.
+    pub fn encoded(&self, range: Range<usize>, element: Element) -> Vec<u8> {
+        match self {
+            Self::F32(all) => element.encode(&all[range]),
+            Self::U8(all) if element == Element::U8 => all[range].to_vec(),
+            Self::F16(all) => element.encode(&wide(&all[range], |number| number.to_f32())),
+            Self::BF16(all) => element.encode(&wide(&all[range], |number| number.to_f32())),
+            Self::U8(all) => element.encode(&wide(&all[range], |number| f32::from(*number))),
         }
     }
 

@@ -110,6 +110,11 @@ impl TensorType {
         whole.then(|| numbers / self.block as u64)?.checked_mul(self.bytes as u64)
     }
 
+    /// Bytes of so many numbers that are known to be whole blocks.
+    pub fn bytes_of(&self, numbers: u64) -> u64 {
+        numbers / self.block as u64 * self.bytes as u64
+    }
+
     /// Numbers of a row of whole blocks, from a first one on.
     pub fn read(&self, row: &[u8], first: usize, target: &mut [f32]) {
         (self.read)(row, first, target);

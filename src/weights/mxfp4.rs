@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::weights::coded_matrix::CodedMatrix;
+use crate::weights::{SpillFile, StoredBytes};
 
 /// Numbers of a block.
 pub const BLOCK: usize = 32;
@@ -33,7 +35,7 @@ pub(super) fn half_power(scale: u8) -> f32 {
 #[derive(Debug, Clone)]
 pub struct Mxfp4 {
     /// The lower four bits of a byte come first.
-    blocks: Arc<Vec<u8>>,
+    blocks: StoredBytes,
     /// Of each block, 127 above the exponent.
     scales: Arc<Vec<u8>>,
     shape: [usize; 2],
@@ -65,12 +67,15 @@ impl Mxfp4 {
     ) -> Option<Self> {
         assert_eq!(blocks.len(), scales.len() * BLOCK_BYTES, "a scale for each block");
         let valid = !scales.contains(&NO_NUMBER);
-        valid.then(|| Self {
-            blocks: Arc::new(blocks),
-            scales: Arc::new(scales),
-            shape,
-            alternating,
-        })
+        valid.then(|| Self { blocks: blocks.into(), scales: Arc::new(scales), shape, alternating })
+    }
+
+    /// The same with the codes on disk.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn spilled(&self, file: &Arc<SpillFile>) -> Result<Self> {
+        Ok(Self { blocks: self.blocks.spilled(file)?, ..self.clone() })
     }
 
     /// One of the matrices. All share the codes.
@@ -98,13 +103,30 @@ impl CodedMatrix for Matrix {
             let here = (BLOCK - place % BLOCK).min(rest.len());
             let (part, after) = rest.split_at_mut(here);
             let scale = power(self.of.scales[place / BLOCK]);
-            for (number, place) in part.iter_mut().zip(place..) {
-                let byte = self.of.blocks[place / 2];
+            let codes = self.of.blocks.get(place / BLOCK * BLOCK_BYTES, BLOCK_BYTES);
+            for (number, place) in part.iter_mut().zip(place % BLOCK..) {
+                let byte = codes[place / 2];
                 let code = if place % 2 == 0 { byte & 15 } else { byte >> 4 };
                 *number = VALUES[usize::from(code)] * scale;
             }
             (place, rest) = (place + here, after);
         }
+    }
+
+    fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
+        let [all, columns] = self.of.shape;
+        // Rows of both halves may alternate; products take whole matrices of experts.
+        if (first, rows) != (0, all) {
+            return None;
+        }
+        let (begin, count) = (self.first * columns / BLOCK, all * columns / BLOCK);
+        let blocks = self.of.blocks.in_memory(begin * BLOCK_BYTES, count * BLOCK_BYTES)?.into();
+        let scales = Arc::new(self.of.scales[begin..begin + count].to_vec());
+        Some(Arc::new(Self { of: Mxfp4 { blocks, scales, ..self.of.clone() }, first: 0 }))
+    }
+
+    fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {
+        Ok(Arc::new(Self { of: self.of.spilled(file)?, first: self.first }))
     }
 }
 
@@ -160,6 +182,15 @@ mod tests {
             last.read(rows - 1, 0, &mut whole);
             last.read(rows - 1, 29, &mut part);
             assert_eq!(part, whole[29..36]);
+            let spills = tempfile::tempdir().unwrap();
+            let on_disk = all.spilled(&SpillFile::within(spills.path()).unwrap()).unwrap();
+            for number in 0..matrices {
+                let [disk, memory] = [&on_disk, &all].map(|all| all.matrix(number));
+                let loaded = disk.in_memory(0, rows).unwrap();
+                for matrix in [disk, loaded] {
+                    assert_eq!(dequantised(&*matrix), dequantised(&*memory), "{number}");
+                }
+            }
         }
     }
 

@@ -401,6 +401,27 @@ hint: add a `[lora]` section, or take the same model in bfloat16 as `model.base`
     );
 }
 
+/// Numbers and codes of experts, one by one or many in a tensor, are read from disk as they are in
+/// memory.
+#[test]
+fn experts_that_are_left_on_disk_give_the_same_adapters() {
+    let describe =
+        |config: &Value| families::describe(&ModelJson::from_value(config.clone())).unwrap();
+    let apart = describe(&qwen3_5_moe()).with_experts_apart();
+    let all = [gpt_oss(json!({})), gemma4_moe(), lfm2_moe()].map(|it| (describe(&it), it));
+    let all = all.into_iter().chain([(apart, qwen3_5_moe()), (describe(&mxfp4()), mxfp4())]);
+    for (description, config) in all {
+        let run = checkpoint_of(&config, &description);
+        let [memory, disk] = ["small", "streamed"].map(|plan| {
+            let set = [format!("name={plan}"), format!("train.memory={plan}")];
+            run.succeeds(&["train", "adapter.toml", "--quiet", "--set", &set[0], "--set", &set[1]]);
+            fs::read(run.path(&format!("checkpoints/{plan}/step-00000002/adapter.safetensors")))
+                .unwrap()
+        });
+        assert!(memory == disk, "{}", config["model_type"]);
+    }
+}
+
 #[test]
 fn what_adapters_of_parameters_cannot_be_is_said() {
     let run = checkpoint(&qwen3_moe());

@@ -6,6 +6,7 @@ mod classification;
 mod dora;
 mod forward;
 mod gguf_blocks;
+mod on_disk;
 mod gradients;
 mod layers;
 mod lora_variants;

@@ -326,6 +326,8 @@ const CHANGES: &[Change] = &[
     change("train.adam_epsilon", "1e-8", "1e-2"),
     change("train.max_grad_norm", "0", "0.1"),
     change("train.recompute", "none", "layers"),
+    change("train.memory", "fastest", "recompute"),
+    change("device.memory_limit", "", "1 MB"),
     change("train.loss_chunk_tokens", "512", "16"),
     change("train.precision", "auto", "f32"),
     change("eval.every_steps", "0", "2"),

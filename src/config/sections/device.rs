@@ -39,6 +39,17 @@ settings! {
         )
         .effect(Effect::Speed)
         .example("2");
+        /// How many bytes a run may take at most.
+        memory_limit: Option<u64> = Key::new(
+            "device.memory_limit",
+            ValueKind::Bytes { min: 1, max: 1 << 50 },
+            DefaultValue::Absent("all that is free"),
+            "Bytes of memory that the run may take at most, on a GPU of its memory. A run that \
+             needs more by the estimate is refused; `train.memory = \"auto\"` takes a plan that \
+             fits.",
+        )
+        .effect(Effect::Speed)
+        .example("\"6 GB\"");
         /// How the CPU computes a training step.
         kernels: Kernels = Key::new(
             "device.kernels",

@@ -155,20 +155,37 @@ settings! {
              of the tokens of a document times the features of an embedding. 5 to 15 are usual.",
         )
         .example("5.0");
-        /// What is computed again in the backward pass.
-        recompute: Recompute = Key::new(
+        /// What is computed again in the backward pass; none where a plan says it.
+        recompute: Option<Recompute> = Key::new(
             "train.recompute",
             ValueKind::Choice(Recompute::NAMES),
             DefaultValue::Value("\"none\""),
             "What is computed again in the backward pass to save memory; others call it gradient \
              checkpointing. `layers` is slower and gives the same numbers.",
         )
+        .effect(Effect::Speed)
         .example("\"layers\"")
         .names(&[
             ("axolotl, TRL and LLaMA-Factory", "gradient_checkpointing"),
             ("mlx-lm", "grad_checkpoint"),
             ("torchtune", "enable_activation_checkpointing"),
         ]);
+        /// Which plan says what is held in memory at once; none where the settings say it.
+        memory: Option<MemoryChoice> = Key::new(
+            "train.memory",
+            ValueKind::Choice(MemoryChoice::NAMES),
+            DefaultValue::Absent("`train.recompute` and `train.loss_chunk_tokens` decide"),
+            "A plan of what is held in memory at once. `auto` takes the fastest that fits into \
+             the memory that is free, or into `device.memory_limit`. `fastest` computes nothing \
+             again; `small-loss` holds the logits of fewer target tokens; `recompute` computes \
+             layers again in the backward pass; `small` does both, and takes a row at a time on a \
+             GPU. On the CPU and beside an adapter, `streamed-tables` is that with embedding and \
+             output head left on disk, and `streamed` with all frozen matrices. There all give \
+             the same bytes. `firebrand plan` lists what each needs.",
+        )
+        .effect(Effect::Speed)
+        .example("\"auto\"")
+        .excludes(&["train.recompute"]);
         /// Target tokens whose logits exist at the same time.
         loss_chunk_tokens: usize = Key::new(
             "train.loss_chunk_tokens",
@@ -243,6 +260,26 @@ choices! {
         None = "none",
         /// Every layer; only its input is kept.
         Layers = "layers",
+    }
+}
+
+choices! {
+    /// A plan of what is held in memory at once.
+    MemoryChoice {
+        /// The fastest that fits.
+        Auto = "auto",
+        /// Nothing is computed again.
+        Fastest = "fastest",
+        /// Logits of fewer target tokens.
+        SmallLoss = "small-loss",
+        /// Layers are computed again.
+        Recompute = "recompute",
+        /// Both, and on a GPU one row at a time.
+        Small = "small",
+        /// The same, with embedding and output head on disk.
+        StreamedTables = "streamed-tables",
+        /// The same, with all frozen matrices on disk.
+        Streamed = "streamed",
     }
 }
 

@@ -86,7 +86,8 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             power: 1.0,
             max_grad_norm: 1.0,
             neftune_noise_alpha: None,
-            recompute: Recompute::None,
+            recompute: Some(Recompute::None),
+            memory: None,
             loss_chunk_tokens: 128,
             precision: PrecisionChoice::Auto,
         }
@@ -128,6 +129,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
         name: DeviceChoice::Auto,
         threads: 0,
         parallel_micro_batches: 1,
+        memory_limit: None,
         kernels: Kernels::Fast,
         pin_kernels: false,
     };

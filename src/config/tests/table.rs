@@ -191,7 +191,7 @@ hint: remove it
 error[config]: unknown key `kernel` in `[device]`
   at run.toml:6:1
 
-hint: the keys in `[device]` are `name`, `threads`, `parallel_micro_batches`, `pin_kernels`
+hint: the keys in `[device]` are `name`, `threads`, `parallel_micro_batches`, `memory_limit`, `pin_kernels`
 "#]],
     );
 }

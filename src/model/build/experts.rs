@@ -77,13 +77,17 @@ impl WeightSource {
         let alternating = matrix == ExpertMatrix::GateUp;
         let codes = Mxfp4::new(blocks, scales, [outputs, inputs], alternating);
         let codes = codes.ok_or_else(|| Error::weights(format!("`{path}` holds NaN")))?;
+        let codes = match self.disk_of_layers() {
+            Some(disk) => codes.spilled(disk)?,
+            None => codes,
+        };
         let biases = self.expert_biases(module, of, matrix)?;
         let device = self.device().clone();
         let linear = |(number, bias): (usize, Option<Vec<f32>>)| {
-            let weight = self.coded(&format!("{module}.{number}.{name}"), codes.matrix(number));
-            Linear { weight, bias: bias.map(|bias| vector(bias, &device)), adapter: None }
+            let weight = self.coded(&format!("{module}.{number}.{name}"), codes.matrix(number))?;
+            Ok(Linear { weight, bias: bias.map(|bias| vector(bias, &device)), adapter: None })
         };
-        Ok(biases.into_iter().enumerate().map(linear).collect())
+        biases.into_iter().enumerate().map(linear).collect()
     }
 
     fn codes(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
@@ -123,8 +127,8 @@ impl WeightSource {
         let linear = |weight| Linear { weight, bias: None, adapter: None };
         let name = |matrix: ExpertMatrix| format!("{expert}.{}", matrix.name());
         if let Some([gate_up, down]) = self.expert_in_blocks(expert, [gate, up, down], of)? {
-            let gate_up = self.coded(&name(ExpertMatrix::GateUp), gate_up);
-            let down = self.coded(&name(ExpertMatrix::Down), down);
+            let gate_up = self.coded(&name(ExpertMatrix::GateUp), gate_up)?;
+            let down = self.coded(&name(ExpertMatrix::Down), down)?;
             return Ok([gate_up, down].map(linear));
         }
         let mut numbers = |name: &str, dims| self.numbers(&format!("{expert}.{name}.weight"), dims);
@@ -134,12 +138,12 @@ impl WeightSource {
             // Each by itself, as if it were a layer of its own.
             Some(code) => {
                 let halves = [gate, up].map(|numbers| code(&numbers.into_f32(), half));
-                self.coded(&name(ExpertMatrix::GateUp), Arc::new(Joined(halves)))
+                self.coded(&name(ExpertMatrix::GateUp), Arc::new(Joined(halves)))?
             }
-            None => Matrix::Tensor(self.kept(gate.followed_by(up), of.dims(ExpertMatrix::GateUp))),
+            None => self.of_numbers(gate.followed_by(up), of.dims(ExpertMatrix::GateUp))?,
         };
         let dims = of.dims(ExpertMatrix::Down);
-        Ok([linear(gate_up), linear(self.linear_of(&name(ExpertMatrix::Down), down, dims))])
+        Ok([linear(gate_up), linear(self.linear_of(&name(ExpertMatrix::Down), down, dims)?)])
     }
 
     /// The matrices of an expert, if files have all of them in blocks that are kept.
@@ -173,18 +177,18 @@ impl WeightSource {
         let shape = [of.count, dims[0], dims[1]];
         if let Some(blocks) = self.kept_blocks(&name, &shape)? {
             let linear = |number| {
-                let weight =
-                    self.coded(&format!("{name}.{number}"), blocks.matrix(number, dims[0]));
-                Linear { weight, bias: None, adapter: None }
+                let codes = blocks.matrix(number, dims[0]);
+                let weight = self.coded(&format!("{name}.{number}"), codes)?;
+                Ok(Linear { weight, bias: None, adapter: None })
             };
-            return Ok((0..of.count).map(linear).collect());
+            return (0..of.count).map(linear).collect();
         }
         let all = self.take(&name, &shape, Fill::Normal)?;
         let linear = |(number, numbers)| {
-            let weight = self.linear_of(&format!("{name}.{number}"), numbers, dims);
-            Linear { weight, bias: None, adapter: None }
+            let weight = self.linear_of(&format!("{name}.{number}"), numbers, dims)?;
+            Ok(Linear { weight, bias: None, adapter: None })
         };
-        Ok(all.chunks(dims[0] * dims[1]).into_iter().enumerate().map(linear).collect())
+        all.chunks(dims[0] * dims[1]).into_iter().enumerate().map(linear).collect()
     }
 
     fn alternating_experts(
@@ -200,7 +204,7 @@ impl WeightSource {
         let biases = self.expert_biases(module, of, matrix)?;
         let device = self.device().clone();
         let matrices = all.chunks(outputs * inputs).into_iter().zip(biases);
-        Ok(matrices
+        matrices
             .enumerate()
             .map(|(number, (numbers, bias))| {
                 let numbers = numbers.transposed([inputs, outputs], |output| match alternating {
@@ -209,10 +213,10 @@ impl WeightSource {
                 });
                 let bias = bias.map(|bias| vector(bias, &device));
                 let path = format!("{module}.{number}.{name}");
-                let weight = self.linear_of(&path, numbers, [outputs, inputs]);
-                Linear { weight, bias, adapter: None }
+                let weight = self.linear_of(&path, numbers, [outputs, inputs])?;
+                Ok(Linear { weight, bias, adapter: None })
             })
-            .collect())
+            .collect()
     }
 }
 

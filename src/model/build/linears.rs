@@ -1,15 +1,17 @@
 //! The matrices of linear layers, which may be kept as codes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 
-use super::WeightSource;
 use super::read::{LoadedTensor, LoadedWeights};
+use super::{Streamed, WeightSource};
 use crate::error::{Error, Result};
-use crate::model::Matrix;
+use crate::files::Digest;
+use crate::model::{Matrix, VocabularyMatrix};
 use crate::weights::formats::{CodedMatrix, Coding, Storage, dequantised};
-use crate::weights::{Blocks, Element, RawNumbers};
+use crate::weights::{Blocks, Element, NumberMatrix, RawNumbers, SpillFile};
 
 impl WeightSource {
     /// The matrix `[out, in]` of a linear layer.
@@ -23,13 +25,13 @@ impl WeightSource {
             let codes = state.matrix(name, |part| self.part(part))?;
             let element = Element::U8;
             self.elements.insert(name.to_owned(), element);
-            return Ok(self.coded(name, Arc::new(codes)));
+            return self.coded(name, Arc::new(codes));
         }
         if let Some(blocks) = self.kept_blocks(name, &shape)? {
-            return Ok(self.coded(name, blocks.matrix(0, shape[0])));
+            return self.coded(name, blocks.matrix(0, shape[0]));
         }
         let numbers = self.numbers(name, shape)?;
-        Ok(self.linear_of(name, numbers, shape))
+        self.linear_of(name, numbers, shape)
     }
 
     /// Whether the tensor of a name is kept in blocks.
@@ -51,7 +53,7 @@ impl WeightSource {
 
     /// A tensor that a coded matrix is made of.
     fn part(&mut self, name: &str) -> Result<RawNumbers> {
-        match self.held.remove(name).map(|held| held.weights) {
+        match self.held.remove(name).map(|held| held.weights.in_memory()) {
             Some(LoadedWeights::Numbers(numbers)) => Ok(numbers),
             _ => Err(Error::weights(format!("the weights lack `{name}`"))),
         }
@@ -63,11 +65,45 @@ impl WeightSource {
         name: &str,
         numbers: RawNumbers,
         shape: [usize; 2],
-    ) -> Matrix {
+    ) -> Result<Matrix> {
         match self.coding() {
             Some(code) => self.coded(name, code(&numbers.into_f32(), shape)),
-            None => Matrix::Tensor(self.kept(numbers, shape)),
+            None => self.of_numbers(numbers, shape),
         }
+    }
+
+    /// A matrix that is kept as numbers.
+    pub(super) fn of_numbers(&self, numbers: RawNumbers, shape: [usize; 2]) -> Result<Matrix> {
+        match self.disk_of_layers() {
+            Some(disk) => Ok(Matrix::Coded(self.on_disk(&numbers, shape, disk)?)),
+            None => Ok(Matrix::Tensor(self.kept(numbers, shape))),
+        }
+    }
+
+    /// Where matrices of layers are left, if not in memory.
+    pub(super) fn disk_of_layers(&self) -> Option<&Arc<SpillFile>> {
+        match &self.disk {
+            Some((Streamed::All, disk)) => Some(disk),
+            _ => None,
+        }
+    }
+
+    /// Where matrices with a row for each token are left, if not in memory.
+    pub(super) fn disk_of_tables(&self) -> Option<&Arc<SpillFile>> {
+        self.disk.as_ref().map(|(_, disk)| disk)
+    }
+
+    /// Numbers on disk in the format in which they would be kept in memory.
+    pub(super) fn on_disk(
+        &self,
+        numbers: &RawNumbers,
+        shape: [usize; 2],
+        disk: &Arc<SpillFile>,
+    ) -> Result<Arc<dyn CodedMatrix>> {
+        let stays = self.bfloat16 && numbers.element() == Element::BF16;
+        let rounds = self.format == Some(FloatDType::BF16);
+        let element = if stays || rounds { Element::BF16 } else { Element::F32 };
+        Ok(Arc::new(NumberMatrix::on_disk(numbers, element, shape, disk)?))
     }
 
     /// What makes codes of numbers, if linear layers are kept as such.
@@ -80,12 +116,40 @@ impl WeightSource {
 
     /// A matrix that is kept as codes; as the numbers of them on other devices than the CPU, and
     /// where that was chosen.
-    pub(super) fn coded(&mut self, name: &str, codes: Arc<dyn CodedMatrix>) -> Matrix {
+    pub(super) fn coded(&mut self, name: &str, codes: Arc<dyn CodedMatrix>) -> Result<Matrix> {
         self.coded.extend(codes.digest().map(|digest| (name.to_owned(), digest)));
         if self.device == Device::flex() && self.keeps_codes {
-            return Matrix::Coded(codes);
+            return Ok(Matrix::Coded(placed(codes, self.disk_of_layers())?));
         }
-        let numbers = RawNumbers::F32(dequantised(codes.as_ref()));
-        Matrix::Tensor(self.kept(numbers, codes.shape()))
+        self.of_numbers(RawNumbers::F32(dequantised(codes.as_ref())), codes.shape())
     }
+
+    /// A matrix with a row per token that is kept as codes.
+    pub(super) fn coded_table(
+        &self,
+        name: &'static str,
+        codes: Arc<dyn CodedMatrix>,
+    ) -> Result<VocabularyMatrix> {
+        let rounds = self.format == Some(FloatDType::BF16);
+        let codes = placed(codes, self.disk_of_tables())?;
+        Ok(VocabularyMatrix::coded(name, codes, rounds))
+    }
+}
+
+/// Codes where they are to be.
+fn placed(
+    codes: Arc<dyn CodedMatrix>,
+    disk: Option<&Arc<SpillFile>>,
+) -> Result<Arc<dyn CodedMatrix>> {
+    match disk {
+        Some(disk) => codes.spilled(disk),
+        None => Ok(codes),
+    }
+}
+
+/// The digest of the names and digests of matrices.
+pub(super) fn digest_of(all: &BTreeMap<String, Digest>) -> Option<Digest> {
+    let line = |(name, digest): (&String, &Digest)| format!("{digest} {name}\n");
+    let lines: String = all.iter().map(line).collect();
+    (!lines.is_empty()).then(|| Digest::of(lines.as_bytes()))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::FloatDType;
 
@@ -10,8 +11,11 @@ use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::FileEntry;
 use crate::model::description::StoredTensors;
 use crate::model::{Description, LM_HEAD, Matrix, Parameter};
+use crate::weights::formats::CodedMatrix;
 use crate::weights::ggml::TensorType;
-use crate::weights::{Blocks, Element, RawNumbers, ShardStream, TensorPlace, shard_names};
+use crate::weights::{
+    Blocks, Element, RawNumbers, ShardStream, StoredBytes, TensorPlace, shard_names,
+};
 
 /// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
 const PIECE_BYTES: usize = 1 << 20;
@@ -27,12 +31,27 @@ pub(super) struct LoadedTensor {
 /// there is, is converted when it is asked for.
 pub(super) enum LoadedWeights {
     Numbers(RawNumbers),
+    /// The same on disk, until they are asked for.
+    Stored(StoredBytes, Element),
     /// One matrix or several, as the file has them.
     Blocks(Blocks),
+    /// Numbers with a row per token that are left on disk.
+    Coded(Arc<dyn CodedMatrix>),
     /// Of a linear layer.
     Linear(Matrix),
     /// With a row per token, in pieces.
     Table(Vec<Parameter<2>>),
+}
+
+impl LoadedWeights {
+    /// What was set aside is read back.
+    pub(super) fn in_memory(self) -> Self {
+        let Self::Stored(bytes, element) = self else { return self };
+        let all = bytes.get(0, bytes.size());
+        let mut numbers = RawNumbers::with_capacity(element, all.len() / element.size());
+        numbers.extend(&all);
+        Self::Numbers(numbers)
+    }
 }
 
 /// Which tensors are matrices of which kind, by path.
@@ -49,13 +68,8 @@ impl KnownMatrices {
         let routers: BTreeSet<String> = description.routers().collect();
         let linears = description.linears.iter().filter(|(path, _)| !routers.contains(path));
         let linears = linears.map(|(path, dims)| (format!("{path}.weight"), *dims)).collect();
-        let table = [description.vocabulary, description.hidden];
-        let inputs = description.layer_inputs.iter();
-        let inputs = inputs.map(|of| (of.table, [of.vocabulary, of.projection.dims[0]]));
-        let head = description.own_head().map(|(path, rows)| (path, [rows, description.hidden]));
-        let tables = std::iter::once((description.names.embedding, table)).chain(head);
         let experts = StoredTensors::of(description);
-        Self { experts, linears, tables: tables.chain(inputs).collect() }
+        Self { experts, linears, tables: description.tables().collect() }
     }
 }
 
@@ -90,11 +104,21 @@ impl WeightSource {
                 };
                 let in_blocks = self.keeps_blocks && description.in_blocks.contains_key(&path);
                 let weights = match place.blocks.filter(|_| in_blocks) {
-                    Some(kind) => self.blocks(&path, (&place, kind), &mut shard, &mut buffer)?,
+                    Some(kind) => {
+                        let blocks = self.blocks(&path, (&place, kind), &mut shard, &mut buffer)?;
+                        let disk = match matrices.tables.contains_key(&path[..]) {
+                            true => self.disk_of_tables(),
+                            false => self.disk_of_layers(),
+                        };
+                        LoadedWeights::Blocks(match disk {
+                            Some(disk) => blocks.spilled(disk)?,
+                            None => blocks,
+                        })
+                    }
                     None => {
                         let mut numbers = memory_for(place.element, place.bytes)?;
                         shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
-                        self.loaded(&path, &place.shape, numbers, &matrices)
+                        self.loaded(&path, &place.shape, numbers, &matrices)?
                     }
                 };
                 let entry = LoadedTensor { shape: place.shape, element: place.element, weights };
@@ -116,14 +140,14 @@ impl WeightSource {
         (place, kind): (&TensorPlace, &'static TensorType),
         shard: &mut ShardStream,
         buffer: &mut Vec<u8>,
-    ) -> Result<LoadedWeights> {
+    ) -> Result<Blocks> {
         let mut codes = memory_for(Element::U8, place.stored_bytes())?;
         shard.keep_blocks();
         shard.read_all(buffer, PIECE_BYTES, |bytes| codes.extend(bytes))?;
         let RawNumbers::U8(codes) = codes else { unreachable!("memory was made for bytes") };
         let blocks = Blocks::new(codes, kind, place.shape.last().copied().unwrap_or_default());
         self.in_files.insert(path.to_owned(), blocks.digest());
-        Ok(LoadedWeights::Blocks(blocks))
+        Ok(blocks)
     }
 
     /// What is kept of the numbers of a tensor.
@@ -133,18 +157,34 @@ impl WeightSource {
         shape: &[usize],
         numbers: RawNumbers,
         matrices: &KnownMatrices,
-    ) -> LoadedWeights {
+    ) -> Result<LoadedWeights> {
         let rounds = self.coding().is_none() && self.format == Some(FloatDType::BF16);
         if rounds && !path.ends_with("bias") && matrices.experts.get(path).is_some() {
-            return LoadedWeights::Numbers(numbers.rounded()); // they are kept so
+            return self.set_aside(numbers.rounded()); // they are kept so
         }
         let fits = self.computing.limits.holds(numbers.len() as u64);
         if let Some(dims) = matrices.linears.get(path).filter(|dims| fits && dims[..] == *shape) {
-            return LoadedWeights::Linear(self.linear_of(path, numbers, *dims));
+            return Ok(LoadedWeights::Linear(self.linear_of(path, numbers, *dims)?));
         }
         match matrices.tables.get(path).filter(|dims| dims[..] == *shape) {
-            Some(dims) => LoadedWeights::Table(self.pieces(numbers, *dims)),
-            None => LoadedWeights::Numbers(numbers),
+            Some(dims) => Ok(match self.disk_of_tables() {
+                Some(disk) => LoadedWeights::Coded(self.on_disk(&numbers, *dims, disk)?),
+                None => LoadedWeights::Table(self.pieces(numbers, *dims)),
+            }),
+            None => self.set_aside(numbers),
+        }
+    }
+
+    /// Numbers until they are asked for: many of them on disk, if frozen weights are left there.
+    fn set_aside(&self, numbers: RawNumbers) -> Result<LoadedWeights> {
+        match self.disk_of_layers() {
+            Some(disk) if numbers.len() > PIECE_BYTES => {
+                let (count, element) = (numbers.len(), numbers.element());
+                let parts = (0..count).step_by(PIECE_BYTES);
+                let part = |first| numbers.encoded(first..count.min(first + PIECE_BYTES), element);
+                Ok(LoadedWeights::Stored(disk.put(parts.map(part))?, element))
+            }
+            _ => Ok(LoadedWeights::Numbers(numbers)),
         }
     }
 }

@@ -12,6 +12,15 @@ impl Description {
         }
     }
 
+    /// Matrices with a row for each token or label: path, rows and columns.
+    pub fn tables(&self) -> impl Iterator<Item = (&'static str, [usize; 2])> {
+        let embedding = (self.names.embedding, [self.vocabulary, self.hidden]);
+        let head = self.own_head().map(|(path, rows)| (path, [rows, self.hidden]));
+        let inputs = self.layer_inputs.iter();
+        let inputs = inputs.map(|of| (of.table, [of.vocabulary, of.projection.dims[0]]));
+        std::iter::once(embedding).chain(head).chain(inputs)
+    }
+
     /// How many scores the model gives for a position: tokens of the vocabulary, or labels.
     pub fn outputs(&self) -> usize {
         self.labels.unwrap_or(self.vocabulary)

@@ -8,9 +8,7 @@ impl Description {
     /// names are left out.
     pub fn in_blocks(&self, without: impl Fn(&str) -> bool) -> (u64, u64) {
         let all = self.in_blocks.iter().filter(|(path, _)| !without(path));
-        let size = |(kind, numbers): &(&TensorType, u64)| {
-            (*numbers, numbers / kind.block as u64 * kind.bytes as u64)
-        };
+        let size = |(kind, numbers): &(&TensorType, u64)| (*numbers, kind.bytes_of(*numbers));
         all.map(|(_, of)| size(of)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 

@@ -63,7 +63,8 @@ impl OnCpu<'_> {
             let scales = scales.numbers(first, pairs.len());
             first += pairs.len();
             let (losses, gradients) = self.head.backward(&rows, &wanted, &scales);
-            total += losses.iter().copied().map(f64::from).sum::<f64>();
+            // In order, so that the sum is the same for any size of a chunk.
+            total = losses.iter().fold(total, |sum, loss| sum + f64::from(*loss));
             for (pair, row) in pairs.iter().zip(gradients.x.chunks_exact(width)) {
                 dx[pair.0 as usize * width..][..width].copy_from_slice(row);
             }

@@ -50,6 +50,14 @@ impl CodedRows<'_> {
         [self.rows, self.matrix.shape()[1]]
     }
 
+    /// What `work` makes of them: codes on disk are read once, and are in memory that long.
+    fn in_memory<R>(self, work: impl FnOnce(CodedRows) -> R) -> R {
+        match self.matrix.in_memory(self.first, self.rows) {
+            Some(codes) => work(CodedRows { matrix: codes.as_ref(), first: 0, rows: self.rows }),
+            None => work(self),
+        }
+    }
+
     /// All of them, converted.
     fn left<F: Format>(&self) -> Left<F> {
         let [rows, columns] = self.shape();
@@ -163,8 +171,10 @@ impl StoredNumbers<'_> {
         match self {
             Self::F32(view) => PackedRhs::pack_rows(view),
             Self::Bf16(view) => PackedRhs::pack_rows(view),
-            Self::Coded(rows) => PackedRhs::of_outputs_with(rows.shape(), |first, count| {
-                rows.numbers((first, count), (0, rows.shape()[1]))
+            Self::Coded(rows) => rows.in_memory(|rows| {
+                PackedRhs::of_outputs_with(rows.shape(), |first, count| {
+                    rows.numbers((first, count), (0, rows.shape()[1]))
+                })
             }),
         }
     }
@@ -174,8 +184,10 @@ impl StoredNumbers<'_> {
         match self {
             Self::F32(view) => PackedRhs::pack_cols(view),
             Self::Bf16(view) => PackedRhs::pack_cols(view),
-            Self::Coded(rows) => PackedRhs::of_inner_with(rows.shape(), |first, count| {
-                rows.numbers((0, rows.rows), (first, count))
+            Self::Coded(rows) => rows.in_memory(|rows| {
+                PackedRhs::of_inner_with(rows.shape(), |first, count| {
+                    rows.numbers((0, rows.rows), (first, count))
+                })
             }),
         }
     }
@@ -194,7 +206,7 @@ impl StoredNumbers<'_> {
         match self {
             Self::F32(view) => Left::of(view),
             Self::Bf16(view) => Left::of(view),
-            Self::Coded(rows) => rows.left(),
+            Self::Coded(rows) => rows.in_memory(|rows| rows.left()),
         }
     }
 

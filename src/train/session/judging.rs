@@ -100,8 +100,10 @@ impl Session<'_> {
         if !prepared.validation.is_empty() {
             observer.on(Event::Doing(format!("the validation after step {}", trainer.step)));
         }
-        let chunk =
-            trainer.micro_batch_split.loss_chunk.unwrap_or(self.config.train.loss_chunk_tokens);
+        let chunk = trainer
+            .micro_batch_split
+            .loss_chunk
+            .unwrap_or(prepared.memory_plan().loss_chunk_tokens);
         let judge = |rows| {
             engine::evaluate(
                 &trainer.model,

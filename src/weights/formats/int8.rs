@@ -2,12 +2,15 @@
 //! nearest code, ties to the even one. The formulas of bitsandbytes (`int8_vectorwise_quant` and
 //! `int8_vectorwise_dequant`; Dettmers et al. 2022), without outliers and for weights alone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::{CodedMatrix, Storage, WeightFormat};
+use crate::error::Result;
 use crate::files::Digest;
+use crate::weights::{SpillFile, StoredBytes};
 
 /// The largest code.
 const LARGEST: f32 = 127.0;
@@ -24,7 +27,11 @@ impl WeightFormat for Int8 {
     }
 
     fn bytes(&self, [rows, columns]: [usize; 2]) -> u64 {
-        (rows * columns + rows * size_of::<f32>()) as u64
+        (rows * columns) as u64 + self.scale_bytes([rows, columns])
+    }
+
+    fn scale_bytes(&self, [rows, _]: [usize; 2]) -> u64 {
+        (rows * size_of::<f32>()) as u64
     }
 
     fn storage(&self) -> Storage {
@@ -48,15 +55,19 @@ impl WeightFormat for Int8 {
 /// Codes row by row, and the largest size of each row.
 #[derive(Debug)]
 struct Matrix {
-    codes: Vec<i8>,
-    absmax: Vec<f32>,
+    /// Signed bytes.
+    codes: StoredBytes,
+    absmax: Arc<Vec<f32>>,
+    /// The first row, of those that scales are of.
+    first: usize,
+    rows: usize,
     columns: usize,
 }
 
 impl Matrix {
     fn of(numbers: &[f32], [rows, columns]: [usize; 2]) -> Self {
         assert_eq!(numbers.len(), rows * columns, "a matrix of {rows} rows");
-        let mut codes = vec![0_i8; numbers.len()];
+        let mut codes = vec![0_u8; numbers.len()];
         let mut absmax = vec![0.0_f32; rows];
         let source = numbers.par_chunks_exact(columns.max(1));
         let target = codes.par_chunks_exact_mut(columns.max(1)).zip(&mut absmax);
@@ -70,28 +81,44 @@ impl Matrix {
             for (code, number) in codes.iter_mut().zip(row) {
                 #[expect(clippy::cast_possible_truncation)] // no more than 127, and rounded
                 let rounded = (number * factor).round_ties_even() as i8;
-                *code = rounded;
+                *code = rounded.cast_unsigned();
             }
         });
-        Self { codes, absmax, columns }
+        Self { codes: codes.into(), absmax: Arc::new(absmax), first: 0, rows, columns }
+    }
+
+    fn codes(&self) -> Cow<'_, [u8]> {
+        self.codes.get(0, self.rows * self.columns)
     }
 }
 
 impl CodedMatrix for Matrix {
     fn shape(&self) -> [usize; 2] {
-        [self.absmax.len(), self.columns]
+        [self.rows, self.columns]
     }
 
     fn read(&self, row: usize, first: usize, target: &mut [f32]) {
-        let absmax = self.absmax[row];
-        let codes = &self.codes[row * self.columns + first..];
-        for (target, code) in target.iter_mut().zip(codes) {
-            *target = f32::from(*code) * absmax * INVERSE;
+        let absmax = self.absmax[self.first + row];
+        let codes = self.codes.get(row * self.columns + first, target.len());
+        for (target, code) in target.iter_mut().zip(codes.iter()) {
+            *target = f32::from(code.cast_signed()) * absmax * INVERSE;
         }
     }
 
+    fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
+        let codes = self.codes.in_memory(first * self.columns, rows * self.columns)?;
+        let (codes, first, absmax) = (codes.into(), self.first + first, self.absmax.clone());
+        Some(Arc::new(Self { codes, first, rows, absmax, columns: self.columns }))
+    }
+
+    fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {
+        let (codes, absmax) = (self.codes.spilled(file)?, self.absmax.clone());
+        let Self { first, rows, columns, .. } = *self;
+        Ok(Arc::new(Self { codes, absmax, first, rows, columns }))
+    }
+
     fn digest(&self) -> Option<Digest> {
-        let codes: Vec<u8> = self.codes.iter().map(|code| code.cast_unsigned()).collect();
+        let codes = self.codes();
         let absmax: Vec<u8> = self.absmax.iter().flat_map(|x| x.to_le_bytes()).collect();
         Some(Digest::of_parts(&[&codes, &absmax]))
     }
@@ -114,10 +141,10 @@ mod tests {
         let shape = [tensors["weight"].shape[0], tensors["weight"].shape[1]];
         let matrix = Matrix::of(&of("weight"), shape);
         assert_eq!(
-            matrix.codes.iter().map(|code| f32::from(*code)).collect::<Vec<_>>(),
+            matrix.codes().iter().map(|code| f32::from(code.cast_signed())).collect::<Vec<_>>(),
             of("quantised")
         );
-        assert_eq!(matrix.absmax, of("absmax"));
+        assert_eq!(*matrix.absmax, of("absmax"));
         assert_eq!(dequantised(&matrix), of("restored"));
         assert_eq!(matrix.shape(), shape);
         let mut part = [0.0; 5];

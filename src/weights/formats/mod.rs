@@ -35,6 +35,10 @@ pub trait WeightFormat: Debug + Sync {
     fn name(&self) -> &'static str;
     /// Bytes of a matrix `[rows, columns]`.
     fn bytes(&self, shape: [usize; 2]) -> u64;
+    /// Those of its scales among them, which stay in memory where codes are left on disk.
+    fn scale_bytes(&self, _shape: [usize; 2]) -> u64 {
+        0
+    }
     /// How its matrices are kept.
     fn storage(&self) -> Storage;
     /// What a user who may choose it is told, after its name.

@@ -19,6 +19,10 @@ impl WeightFormat for Nf4 {
         blockwise::bytes(shape)
     }
 
+    fn scale_bytes(&self, shape: [usize; 2]) -> u64 {
+        blockwise::scale_bytes(shape)
+    }
+
     fn storage(&self) -> Storage {
         Storage::Coded(|numbers, shape| Arc::new(Blockwise::normal(numbers, shape)))
     }

@@ -40,7 +40,7 @@ fn logits_are_those_of_the_numbers_that_bitsandbytes_restores() {
 #[test]
 fn codes_of_files_are_those_that_are_made_of_the_numbers() {
     let format = WEIGHT_FORMATS.iter().find(|format| format.name() == "nf4").copied();
-    let frozen = FrozenWeights { frozen: true, linears: format, head: None };
+    let frozen = FrozenWeights { linears: format, ..FrozenWeights::from(true) };
     let load = |folder: &std::path::Path, frozen| {
         let loaded = load_for(folder, Init::Pretrained, &cpu(), ComputeConfig::default(), frozen);
         loaded.unwrap().quantised.unwrap()

@@ -22,7 +22,7 @@ const NAME: &str = "gqa-tied";
 fn with_head(case_of: &Json, kernels: Kernels) -> Model {
     let rows: Vec<Vec<f32>> = serde_json::from_value(case_of["head"].clone()).unwrap();
     let head = Some(NewHead { labels: rows.len(), stream: Stream::new(1) });
-    let frozen = FrozenWeights { head, frozen: true, linears: None };
+    let frozen = FrozenWeights { head, ..FrozenWeights::from(true) };
     let loaded = load_for(&case(NAME), Init::Pretrained, &cpu(), ComputeConfig::default(), frozen);
     let mut model = adapted(loaded.unwrap().model, &expected(NAME), &lora(0.0));
     let matrix = &mut model.head.matrix.as_mut().unwrap().pieces_mut()[0];

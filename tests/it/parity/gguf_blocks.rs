@@ -42,7 +42,7 @@ fn blocks(kind: &TensorType, count: usize, stream: Stream) -> Vec<u8> {
 }
 
 /// The same model twice: in blocks, and in the numbers that they stand for.
-fn written(kind: &'static TensorType, tied: bool) -> [tempfile::TempDir; 2] {
+pub(super) fn written(kind: &'static TensorType, tied: bool) -> [tempfile::TempDir; 2] {
     let config = config(tied);
     let description = families::describe(&ModelJson::from_value(config.clone())).unwrap();
     let stream = |name: &str| Stream::new(4).site(name);
@@ -84,7 +84,7 @@ fn written(kind: &'static TensorType, tied: bool) -> [tempfile::TempDir; 2] {
     [of(true), of(false)]
 }
 
-fn batch() -> Batch {
+pub(super) fn batch() -> Batch {
     let count = |number: usize| u32::try_from(number).unwrap();
     let tokens: Vec<u32> = (0..20).map(|at| count(at * 37 % VOCABULARY)).collect();
     Batch {
@@ -113,7 +113,7 @@ fn coded(model: &mut Model) -> usize {
 #[test]
 fn what_is_computed_from_blocks_is_what_their_numbers_give() {
     let as_in_file = FrozenWeights::from(true);
-    let dequantised = FrozenWeights { frozen: true, linears: Some(DEQUANTISED), head: None };
+    let dequantised = FrozenWeights { linears: Some(DEQUANTISED), ..as_in_file };
     let batch = batch();
     for (number, kind) in TYPES.iter().filter(|kind| kind.is_quantised()).enumerate() {
         let [in_blocks, in_numbers] = written(kind, number.is_multiple_of(2));

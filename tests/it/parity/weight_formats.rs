@@ -8,7 +8,7 @@ use firebrand::weights::formats::{Storage, WEIGHT_FORMATS, WeightFormat};
 use super::*;
 
 /// The formats that a user may choose.
-fn formats() -> impl Iterator<Item = &'static dyn WeightFormat> {
+pub(super) fn formats() -> impl Iterator<Item = &'static dyn WeightFormat> {
     let chosen = |format: &&dyn WeightFormat| matches!(format.storage(), Storage::Coded(_));
     WEIGHT_FORMATS.iter().copied().filter(chosen)
 }
@@ -19,7 +19,7 @@ fn coded(
     kernels: Kernels,
     arithmetic: Arithmetic,
 ) -> Model {
-    let frozen = FrozenWeights { frozen: true, linears: Some(format), head: None };
+    let frozen = FrozenWeights { linears: Some(format), ..FrozenWeights::from(true) };
     let computing = ComputeConfig { kernels, arithmetic, ..ComputeConfig::default() };
     let loaded = load_for(&case(name), Init::Pretrained, &cpu(), computing, frozen).unwrap();
     by(kernels, loaded.model)
@@ -85,7 +85,7 @@ fn text_is_that_of_the_dequantised_model() {
 fn the_codes_of_a_model_have_one_digest() {
     let digest = |format: &'static dyn WeightFormat, name: &str, threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let frozen = FrozenWeights { frozen: true, linears: Some(format), head: None };
+        let frozen = FrozenWeights { linears: Some(format), ..FrozenWeights::from(true) };
         let load =
             || load_for(&case(name), Init::Pretrained, &cpu(), ComputeConfig::default(), frozen);
         pool.install(load).unwrap().quantised.unwrap()

@@ -1,0 +1,368 @@
+//! Ways to make the same step in less memory, the fastest first. On the CPU all of them give the
+//! same bytes; on a GPU, sums of fewer rows are rounded in another order.
+
+use serde::{Serialize, Serializer};
+
+use crate::adapters::{self, Adapter};
+use crate::config::{MemoryChoice, Recompute, RunConfig};
+use crate::device::{OpenedDevice, memory_bytes_available};
+use crate::engine::{Estimate, Workload};
+use crate::error::{Error, Result};
+use crate::event::bytes;
+use crate::model::{Description, LM_HEAD, Streamed};
+use crate::train::{frozen_weights, memory_fit};
+use crate::weights::formats::WeightFormat;
+
+/// Target tokens whose logits are held at once where memory counts more than time.
+const SMALL_CHUNK: usize = 32;
+/// What a chunk of the loss takes beside its tokens, as so many of them: the output projection is
+/// read and packed once more. And what reading weights again from the system's cache adds to a
+/// step. These are rough, of two cores (`benches/memory_plans.py`).
+const CHUNK_OVERHEAD: f64 = 30.0;
+const STREAMED: f64 = 1.05;
+const STREAMED_TABLES: f64 = 1.02;
+
+/// What a plan changes of the settings.
+struct NamedPlan {
+    choice: MemoryChoice,
+    recompute: Recompute,
+    /// Logits of few target tokens are held at once.
+    small_loss: bool,
+    /// A GPU works on a row at a time.
+    single_rows: bool,
+    streamed: Option<Streamed>,
+}
+
+const FASTEST: NamedPlan = NamedPlan {
+    choice: MemoryChoice::Fastest,
+    recompute: Recompute::None,
+    small_loss: false,
+    single_rows: false,
+    streamed: None,
+};
+const SMALL: NamedPlan = NamedPlan {
+    choice: MemoryChoice::Small,
+    recompute: Recompute::Layers,
+    small_loss: true,
+    single_rows: true,
+    streamed: None,
+};
+
+/// The plans that `auto` chooses from.
+static PLANS: [NamedPlan; 6] = [
+    FASTEST,
+    NamedPlan { choice: MemoryChoice::SmallLoss, small_loss: true, ..FASTEST },
+    NamedPlan { choice: MemoryChoice::Recompute, recompute: Recompute::Layers, ..FASTEST },
+    SMALL,
+    NamedPlan { choice: MemoryChoice::StreamedTables, streamed: Some(Streamed::Tables), ..SMALL },
+    NamedPlan { choice: MemoryChoice::Streamed, streamed: Some(Streamed::All), ..SMALL },
+];
+
+/// What is held in memory at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// What is computed again in the backward pass.
+    #[serde(serialize_with = "by_name")]
+    pub recompute: Recompute,
+    /// Target tokens whose logits are held at once.
+    pub loss_chunk_tokens: usize,
+    /// Rows of a micro-batch that are computed at once.
+    pub rows: usize,
+    /// Which frozen matrices are left on disk, and are in memory while they are multiplied with.
+    #[serde(serialize_with = "which")]
+    pub streamed: Option<Streamed>,
+}
+
+fn by_name<S: Serializer>(recompute: &Recompute, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(recompute.name())
+}
+
+#[expect(clippy::ref_option)] // serde hands a field over so
+fn which<S: Serializer>(
+    streamed: &Option<Streamed>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(match streamed {
+        None => "none",
+        Some(Streamed::Tables) => "tables",
+        Some(Streamed::All) => "all",
+    })
+}
+
+impl MemoryPlan {
+    /// In words.
+    pub fn about(&self) -> String {
+        let layers = match self.recompute {
+            Recompute::None => "nothing computed again",
+            Recompute::Layers => "layers computed again",
+        };
+        let rows = match self.rows {
+            1 => "1 row".to_owned(),
+            rows => format!("{rows} rows"),
+        };
+        let chunk = self.loss_chunk_tokens;
+        let streamed = match self.streamed {
+            None => "",
+            Some(Streamed::Tables) => ", embedding and output head on disk",
+            Some(Streamed::All) => ", frozen weights on disk",
+        };
+        format!("{layers}, logits of {chunk} target tokens and {rows} at once{streamed}")
+    }
+}
+
+/// A plan, and what it takes.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemoryCandidate {
+    /// As `train.memory` calls it; none where the settings are such as no plan has.
+    pub name: Option<&'static str>,
+    /// What is held at once.
+    #[serde(flatten)]
+    pub plan: MemoryPlan,
+    /// Its predicted peak: on a GPU of the device, else of the process.
+    pub memory_bytes: u64,
+    /// The time of a step beside that of the fastest, predicted by its products.
+    pub relative_time: f64,
+    /// Whether it is the one that is taken.
+    pub chosen: bool,
+    /// All parts of the peak.
+    #[serde(skip)]
+    pub estimate: Estimate,
+}
+
+/// All plans of a run, the fastest first, of which one is chosen.
+#[derive(Debug, Clone)]
+pub struct MemoryPlans {
+    all: Vec<MemoryCandidate>,
+    /// What `train.memory` asks for.
+    asked: Option<MemoryChoice>,
+}
+
+impl MemoryPlans {
+    /// The one that is taken.
+    pub fn chosen(&self) -> &MemoryCandidate {
+        self.all.iter().find(|candidate| candidate.chosen).expect("one of them is chosen")
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[MemoryCandidate] {
+        &self.all
+    }
+
+    /// What provenance tells of the one that was taken, if a plan was asked for.
+    pub fn record(&self) -> Vec<(String, String)> {
+        let Some(asked) = self.asked else { return Vec::new() };
+        let chosen = self.chosen();
+        let plan = format!("{asked}: {}", chosen.plan.about());
+        let predicted = bytes(chosen.memory_bytes);
+        [("memory plan", plan), ("memory predicted", predicted)]
+            .map(|(key, value)| (key.to_owned(), value))
+            .to_vec()
+    }
+}
+
+impl MemoryCandidate {
+    /// In a line.
+    pub fn line(&self) -> String {
+        let name = self.name.unwrap_or("as set");
+        let chosen = if self.chosen { " (chosen)" } else { "" };
+        let (size, about) = (bytes(self.memory_bytes), self.plan.about());
+        let time = self.relative_time;
+        format!("{name}{chosen}: about {size}, {time:.2} of the shortest time: {about}")
+    }
+}
+
+/// The plans of a run of a model with what is trained beside it, if an adapter is; `work` is what
+/// there is to do with the settings as they are.
+///
+/// # Errors
+/// When none fits the device, or the chosen one not into what it may take.
+pub fn of(
+    config: &RunConfig,
+    opened: &OpenedDevice,
+    (description, adapter): (&Description, Option<&dyn Adapter>),
+    weight_format: Option<&'static dyn WeightFormat>,
+    work: Workload,
+) -> Result<MemoryPlans> {
+    Planned { config, description, adapter, weight_format, opened, work }.plans()
+}
+
+/// What plans are made for.
+struct Planned<'a> {
+    config: &'a RunConfig,
+    description: &'a Description,
+    adapter: Option<&'a dyn Adapter>,
+    weight_format: Option<&'static dyn WeightFormat>,
+    opened: &'a OpenedDevice,
+    work: Workload,
+}
+
+impl Planned<'_> {
+    /// All plans, the fastest first, and what is set if that is none of them.
+    fn plans(&self) -> Result<MemoryPlans> {
+        let asked = self.config.train.memory;
+        if let Some(choice) = asked.filter(|choice| *choice != MemoryChoice::Auto)
+            && self.named(choice).streamed.is_some()
+        {
+            self.refuse_streamed(choice)?;
+        }
+        let mut all: Vec<MemoryCandidate> = Vec::new();
+        for named in &PLANS {
+            let plan = self.plan(named);
+            let streams = self.refuse_streamed(named.choice).is_ok();
+            let possible = plan.streamed.is_none() || streams;
+            if possible && !all.iter().any(|other| other.plan == plan) {
+                all.push(self.candidate(Some(named.choice.name()), plan)?);
+            }
+        }
+        all.sort_by(|a, b| a.relative_time.total_cmp(&b.relative_time));
+        let wanted = match asked {
+            None => self.as_set(),
+            Some(MemoryChoice::Auto) => self.fitting(&all),
+            Some(choice) => self.named(choice),
+        };
+        if !all.iter().any(|candidate| candidate.plan == wanted) {
+            all.push(self.candidate(None, wanted)?);
+        }
+        all.iter_mut().for_each(|candidate| candidate.chosen = candidate.plan == wanted);
+        self.refuse_too_large(&all)?;
+        Ok(MemoryPlans { all, asked })
+    }
+
+    /// The settings as they are.
+    fn as_set(&self) -> MemoryPlan {
+        let train = &self.config.train;
+        MemoryPlan {
+            recompute: train.recompute.unwrap_or(Recompute::None),
+            loss_chunk_tokens: train.loss_chunk_tokens,
+            rows: train.micro_batch_size,
+            streamed: None,
+        }
+    }
+
+    fn named(&self, choice: MemoryChoice) -> MemoryPlan {
+        let named = PLANS.iter().find(|named| named.choice == choice);
+        self.plan(named.expect("every choice but `auto` is a plan"))
+    }
+
+    /// The settings with what a plan changes of them; two plans may be the same.
+    fn plan(&self, named: &NamedPlan) -> MemoryPlan {
+        let MemoryPlan { loss_chunk_tokens: chunk, rows, .. } = self.as_set();
+        // The gradient of the head is summed over chunks, and rounded at each.
+        let rounds = !self.opened.on_gpu() && self.trains_head();
+        MemoryPlan {
+            recompute: named.recompute,
+            loss_chunk_tokens: match named.small_loss && !rounds {
+                true => chunk.min(SMALL_CHUNK),
+                false => chunk,
+            },
+            rows: if named.single_rows && self.opened.on_gpu() { 1 } else { rows },
+            streamed: named.streamed,
+        }
+    }
+
+    /// Whether the gradient of the output projection is wanted.
+    fn trains_head(&self) -> bool {
+        let Some(adapter) = self.adapter else { return true };
+        let whole = adapters::whole_weights(adapter, self.description).unwrap_or_default();
+        whole.iter().any(|(path, _)| *path == LM_HEAD)
+    }
+
+    /// Why frozen weights cannot be left on disk, where they cannot.
+    fn refuse_streamed(&self, choice: MemoryChoice) -> Result<()> {
+        let what = format!("`train.memory = \"{choice}\"` leaves frozen weights on disk");
+        let error = Error::run(what);
+        match self.adapter {
+            _ if self.opened.on_gpu() => Err(error
+                .because("a GPU holds all of them")
+                .hint("`device.name = \"cpu\"`, or another `train.memory`")),
+            None => Err(error
+                .because("without an adapter every weight is trained")
+                .hint(format!("add {}, or use another `train.memory`", adapters::asked_by()))),
+            Some(adapter) if adapter.changes_base() => Err(error
+                .because("the start of the adapter changes them (`lora.init_lora_weights`)")
+                .hint("use `lora.init_lora_weights = \"default\"`, or another `train.memory`")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The time of a step by its products: forward, backward, and what is computed again.
+    #[expect(clippy::cast_precision_loss)] // a ratio with two digits
+    fn time(&self, plan: MemoryPlan) -> f64 {
+        let size = |dims: [usize; 2]| (dims[0] * dims[1]) as f64;
+        let head = size([self.description.outputs(), self.description.hidden]);
+        let tables = self.description.tables().map(|(_, dims)| size(dims));
+        let layers = self.description.active_parameters() as f64 - tables.sum::<f64>();
+        let forward = layers.max(0.0);
+        // Frozen weights have no gradient of their own.
+        let backward = if self.adapter.is_some() { forward } else { 2.0 * forward };
+        let again = if plan.recompute == Recompute::Layers { forward } else { 0.0 };
+        let chunk = plan.loss_chunk_tokens.min(self.work.rows * self.work.length) as f64;
+        let all = forward + backward + again + 2.0 * head * (1.0 + CHUNK_OVERHEAD / chunk.max(1.0));
+        match plan.streamed {
+            None => all,
+            Some(Streamed::Tables) => all * STREAMED_TABLES,
+            Some(Streamed::All) => all * STREAMED,
+        }
+    }
+
+    fn candidate(&self, name: Option<&'static str>, plan: MemoryPlan) -> Result<MemoryCandidate> {
+        let MemoryPlan { recompute, loss_chunk_tokens: chunk, rows, streamed } = plan;
+        let rows = if self.opened.on_gpu() { self.work.rows.min(rows) } else { self.work.rows };
+        let mut work = Workload { recompute, chunk, rows, ..self.work };
+        if let (Some(which), Some(adapter)) = (streamed, self.adapter) {
+            let model = (adapter, self.description);
+            work = frozen_weights::streamed(which, self.weight_format, model, work)?;
+        }
+        let estimate = memory_fit::memory(self.description, work, self.adapter, self.opened)?;
+        let memory_bytes = match self.opened.on_gpu() {
+            true => estimate.on_device(),
+            false => estimate.total(),
+        };
+        let relative_time = self.time(plan) / self.time(self.plan(&FASTEST));
+        let relative_time = (relative_time * 100.0).round() / 100.0;
+        Ok(MemoryCandidate { name, plan, memory_bytes, relative_time, chosen: false, estimate })
+    }
+
+    /// What there is for the run.
+    fn room(&self) -> Option<u64> {
+        let free = match self.opened.on_gpu() {
+            true => self.opened.memory_bytes,
+            false => memory_bytes_available(),
+        };
+        let limit = self.config.device.memory_limit;
+        free.into_iter().chain(limit).min()
+    }
+
+    /// The fastest that fits, or the smallest of all.
+    fn fitting(&self, all: &[MemoryCandidate]) -> MemoryPlan {
+        let room = self.room().unwrap_or(u64::MAX);
+        let fits = all.iter().find(|candidate| candidate.memory_bytes <= room);
+        let smallest = || all.iter().min_by_key(|candidate| candidate.memory_bytes);
+        fits.or_else(smallest).map_or_else(|| self.as_set(), |candidate| candidate.plan)
+    }
+
+    fn refuse_too_large(&self, all: &[MemoryCandidate]) -> Result<()> {
+        let Some(limit) = self.config.device.memory_limit else { return Ok(()) };
+        let chosen = all.iter().find(|candidate| candidate.chosen);
+        let Some(chosen) = chosen.filter(|chosen| chosen.memory_bytes > limit) else {
+            return Ok(());
+        };
+        let error = Error::out_of_memory("the run does not fit into `device.memory_limit`")
+            .because(format!(
+                "it needs about {} ({}), and may take {}",
+                bytes(chosen.memory_bytes),
+                chosen.plan.about(),
+                bytes(limit)
+            ));
+        let fits = all.iter().find(|candidate| candidate.memory_bytes <= limit);
+        Err(match fits.and_then(|candidate| Some((candidate.name?, candidate.memory_bytes))) {
+            Some((name, size)) => {
+                error.hint(format!("`train.memory = \"{name}\"` needs about {}", bytes(size)))
+            }
+            None => error.hint(
+                "a shorter `data.max_seq_len`, a smaller `train.micro_batch_size` or another \
+                 `model.weight_format` needs less",
+            ),
+        })
+    }
+}

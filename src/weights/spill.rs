@@ -1,0 +1,189 @@
+//! Frozen weights that are left on disk and read when they are multiplied with. What is read again
+//! soon is in the cache of the system, which gives way where memory is short.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Context, Result};
+use crate::files::{NewFile, failed, remove_file};
+
+const FAILED: &str = "cannot write frozen weights to disk";
+
+/// A file without a name: nothing else changes what is in it, and it is gone with the process.
+#[derive(Debug)]
+pub struct SpillFile {
+    file: File,
+    path: PathBuf,
+    writer: Mutex<(NewFile, u64)>,
+    /// Where was read last, to guess what comes next.
+    last: AtomicU64,
+}
+
+/// Bytes in it.
+#[derive(Debug, Clone)]
+pub struct SpilledBytes {
+    file: Arc<SpillFile>,
+    begin: u64,
+    length: usize,
+}
+
+/// Bytes in memory or on disk.
+#[derive(Debug, Clone)]
+pub enum StoredBytes {
+    /// In memory.
+    Memory(Arc<Vec<u8>>),
+    /// On disk.
+    Disk(SpilledBytes),
+}
+
+impl SpillFile {
+    /// A new one in a folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn within(folder: &Path) -> Result<Arc<Self>> {
+        let path = folder.join(format!(".frozen-weights.{}", std::process::id()));
+        if path.exists() {
+            remove_file(&path)?; // a leftover of a process that had the same number
+        }
+        let writer = NewFile::begin(&path).map_err(|error| failed(FAILED, &path, &error))?;
+        let file = File::open(&path).context_at("cannot read frozen weights", &path)?;
+        remove_file(&path)?;
+        let (writer, last) = (Mutex::new((writer, 0)), AtomicU64::new(0));
+        Ok(Arc::new(Self { file, path, writer, last }))
+    }
+
+    /// Appends bytes, part after part.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn put<B: AsRef<[u8]>>(
+        self: &Arc<Self>,
+        parts: impl IntoIterator<Item = B>,
+    ) -> Result<StoredBytes> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, end) = &mut *writer;
+        let (begin, mut length) = (*end, 0);
+        for part in parts {
+            let part = part.as_ref();
+            file.write_all(part).map_err(|error| failed(FAILED, &self.path, &error))?;
+            length += part.len();
+            *end += part.len() as u64;
+        }
+        Ok(StoredBytes::Disk(SpilledBytes { file: self.clone(), begin, length }))
+    }
+
+    /// Tells the system what is likely to be read next: as much as now, on the same side of it as
+    /// this is of what was read before.
+    fn expect_next(&self, begin: u64, length: usize) {
+        let before = self.last.swap(begin, Ordering::Relaxed);
+        let next = if begin >= before {
+            Some(begin + length as u64)
+        } else {
+            begin.checked_sub(length as u64)
+        };
+        #[cfg(target_os = "linux")]
+        if let Some((next, length)) = next.zip(std::num::NonZero::new(length as u64)) {
+            use rustix::fs::{Advice, fadvise};
+            // A hint only.
+            let _ = fadvise(&self.file, next, Some(length), Advice::WillNeed);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = next;
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, target: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, target, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut target: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !target.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, target, at)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => (target, at) = (&mut target[count..], at + count as u64),
+        }
+    }
+    Ok(())
+}
+
+impl StoredBytes {
+    /// Some of them.
+    ///
+    /// # Panics
+    /// When the disk fails: what is computed cannot go on without weights.
+    pub fn get(&self, from: usize, count: usize) -> Cow<'_, [u8]> {
+        match self {
+            Self::Memory(bytes) => Cow::Borrowed(&bytes[from..from + count]),
+            Self::Disk(bytes) => {
+                assert!(from + count <= bytes.length, "the bytes are there");
+                let mut target = vec![0; count];
+                let read = read_at(&bytes.file.file, &mut target, bytes.begin + from as u64);
+                read.expect("frozen weights are read back from the disk that they were written to");
+                Cow::Owned(target)
+            }
+        }
+    }
+
+    /// Some of them in memory, if they are on disk.
+    pub fn in_memory(&self, from: usize, count: usize) -> Option<Vec<u8>> {
+        let Self::Disk(bytes) = self else { return None };
+        bytes.file.expect_next(bytes.begin + from as u64, count);
+        Some(self.get(from, count).into_owned())
+    }
+
+    /// The same on disk, if they are in memory.
+    ///
+    /// # Errors
+    /// Those of [`SpillFile::put`].
+    pub fn spilled(&self, file: &Arc<SpillFile>) -> Result<Self> {
+        match self {
+            Self::Memory(bytes) => file.put([&bytes[..]]),
+            Self::Disk(_) => Ok(self.clone()),
+        }
+    }
+
+    /// How many.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::Disk(bytes) => bytes.length,
+        }
+    }
+}
+
+impl From<Vec<u8>> for StoredBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Memory(Arc::new(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_on_disk_are_those_that_were_in_memory_and_the_file_has_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SpillFile::within(folder.path()).unwrap();
+        let of = |first: u8| (0..100).map(|at| first.wrapping_add(at)).collect::<Vec<u8>>();
+        let (one, two) = (StoredBytes::from(of(0)), StoredBytes::from(of(100)));
+        let (one_on_disk, two_on_disk) = (one.spilled(&file).unwrap(), two.spilled(&file).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        for (memory, disk) in [(&one, &one_on_disk), (&two, &two_on_disk), (&one, &one_on_disk)] {
+            assert_eq!((memory.size(), disk.size()), (100, 100));
+            for (from, count) in [(0, 100), (3, 7), (99, 1), (100, 0)] {
+                assert_eq!(memory.get(from, count), disk.get(from, count));
+                let loaded = disk.in_memory(from, count).unwrap();
+                assert_eq!(loaded[..], *memory.get(from, count));
+            }
+            assert!(memory.in_memory(0, 1).is_none());
+        }
+    }
+}
