@@ -1,6 +1,7 @@
 //! Events on the screen and on disk.
 
 mod console;
+mod coverage_page;
 mod markup;
 mod page;
 mod picture;
@@ -9,6 +10,7 @@ mod sweep_page;
 mod transfers;
 
 pub use console::{Console, duration};
+pub use coverage_page::coverage_page;
 pub use page::{FILE as PAGE_FILE, write_page};
 pub use picture::picture;
 pub use signals::{Signals, stop_at_end_of_input};

@@ -12,6 +12,7 @@ mod ci;
 mod circles;
 mod cli;
 mod compare;
+mod coverage;
 mod device;
 mod doctor;
 mod effect;
