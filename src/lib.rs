@@ -29,6 +29,7 @@ pub mod checkpoint;
 pub mod artifact;
 pub mod verify;
 pub mod evaluation;
+pub mod coverage;
 pub mod gate;
 pub mod channel;
 pub mod scan;

@@ -8,6 +8,7 @@ mod classify;
 mod checkup;
 mod completions;
 mod conformance;
+mod coverage;
 mod data;
 mod devices;
 mod doctor;
@@ -110,6 +111,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(chat),
     command!(classify),
     command!(eval),
+    command!(coverage),
     command!(gate),
     command!(promote),
     command!(rollback),

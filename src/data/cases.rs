@@ -139,6 +139,33 @@ pub fn cases(
     Ok(result)
 }
 
+/// Cases of records that were made here, of the shape of a data set; `name` is what they are
+/// called.
+///
+/// # Errors
+/// When a record cannot be used.
+pub fn cases_of(
+    records: Vec<Map<String, Value>>,
+    name: &str,
+    set: &DataSetConfig,
+    codec: &Codec,
+    settings: &CaseSettings,
+) -> Result<Vec<Case>> {
+    let record = |(line, fields): (u64, Map<String, Value>)| {
+        let digest = sources::digest_of_fields(&fields);
+        Record { line, digest, content: Ok(fields) }
+    };
+    let records: Vec<Record> = (1..).zip(records).map(record).collect();
+    let choice = detect(Path::new(name), &renamed(&records, set), set.format)?;
+    let Some(Choice { format, .. }) = choice else { return Ok(Vec::new()) };
+    let (maker, mut left_out) = (Maker::of_evaluation(codec, settings), LeftOut::default());
+    let name: Arc<str> = Arc::from(name);
+    let made = records.into_iter().map(|record| {
+        case(record, format, set, codec, &maker, name.clone(), &mut left_out).map(|(case, _)| case)
+    });
+    made.collect()
+}
+
 fn renamed(batch: &[Record], set: &DataSetConfig) -> Vec<Record> {
     let rename = |record: &Record| Record {
         line: record.line,

@@ -72,7 +72,7 @@ mod property_tests;
 pub use admission::Said;
 pub use batch::{Batch, SampledToken, SharedBeginning, Target};
 pub use cache_eviction::{CacheItem, items as cache_items, remove as remove_cached};
-pub use cases::{Case, Cases, Question, cases, packed};
+pub use cases::{Case, Cases, Question, cases, cases_of, packed};
 pub use codec::{Codec, chat_template_digest};
 pub use corpus::{Corpus, Extent, open};
 pub use corpus_file::{CorpusFile, Role};

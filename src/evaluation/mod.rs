@@ -26,6 +26,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+pub use answers::asked;
 pub use bootstrap::{Draws, Interval};
 pub use label_metrics::{
     Confusion, LABEL_METRICS, LabelRecord, reliability, statistic as label_statistic,
@@ -149,7 +150,8 @@ struct Judged<'a> {
     data: SuiteRecord,
 }
 
-fn model_record(subject: &Subject) -> ModelRecord {
+/// What a model is, over all that decides what it computes.
+pub fn model_record(subject: &Subject) -> ModelRecord {
     let mut files = subject.files.to_vec();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let all: BTreeMap<&str, Digest> =

@@ -111,6 +111,27 @@ impl Suite {
         })
     }
 
+    /// All records of a file, a folder or a data set on the hub, without slices or tasks.
+    pub fn of_data(data: &str, max_seq_len: usize, max_records: u64) -> Self {
+        let text = format!("{data} {max_seq_len} {max_records}");
+        Self {
+            name: data.to_owned(),
+            path: PathBuf::from(data),
+            sha256: Digest::of(text.as_bytes()),
+            seed: 0,
+            max_seq_len,
+            max_records,
+            micro_batch_size: 1,
+            template_args: BTreeMap::new(),
+            on_unused: None,
+            data: DataSetConfig::new(data.to_owned()),
+            slices: Vec::new(),
+            tasks: Vec::new(),
+            bootstrap: 0,
+            confidence: 0.95,
+        }
+    }
+
     /// How the records are read. What a run hands to its template holds where the suite says
     /// nothing.
     pub fn case_settings(&self, codec: &Codec, head: Option<&ScoreHead>) -> CaseSettings {

@@ -4,6 +4,7 @@
 //! - `limits`, `measures`, `switches`, `policy`: what is demanded
 //! - `compare`, `performance`: numbers against numbers
 //! - `checks`, `tokenizer`, `words`, `contamination`: the checklist
+//! - `coverage`: what the evaluation goes through of the model
 //! - `start`: a suite and a policy to begin with
 //! - `decision`, `formats`: what that comes to, for people and for CI
 //! - `attest`: the verdict, signed, and read back
@@ -20,6 +21,8 @@ mod checks;
 mod ngrams;
 mod tokenizer;
 mod contamination;
+mod coverage;
+mod coverage_config;
 mod formats;
 mod start;
 pub mod attest;
@@ -30,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use checks_config::{Check, Checks};
+pub use coverage_config::CoverageRule;
 pub use decision::{Decision, Report, Test, TestKind, TestNumbers, TestOutcome, VERSION};
 pub use formats::{junit, markdown, sarif, text};
 pub use limits::{Direction, MetricLimits};
@@ -41,6 +45,7 @@ pub use start::{POLICY_FILE, SUITE_FILE, Start, start};
 
 use crate::artifact::open::{BaseChoice, OpenedModel, open};
 use crate::config::ScoreHead;
+use crate::coverage::Coverage;
 use crate::data::{Cases, Codec, cases};
 use crate::device::OpenedDevice;
 use crate::error::{Error, Result};
@@ -79,6 +84,8 @@ struct Seen {
     codec_folder: PathBuf,
     /// What it scores in the place of tokens, if it does.
     score_head: Option<ScoreHead>,
+    /// What the suite exercises of it, where the policy asks and it is the model to ask of.
+    coverage: Option<Coverage>,
 }
 
 /// Judges a candidate.
@@ -106,6 +113,11 @@ pub fn judge(request: &Request) -> Result<Report> {
         return Err(other_data());
     }
     let mut tests = numbers(policy, &candidate.report, baseline.as_ref(), &found)?;
+    if let Some(rule) = &policy.coverage {
+        let seen = baseline.as_ref().and_then(|baseline| baseline.coverage.as_ref());
+        let found = candidate.coverage.as_ref().or(seen);
+        tests.push(coverage::test(rule, found, !request.device.on_gpu())?);
+    }
     tests.extend(speed(request, &candidate.report, baseline.as_ref())?);
     let papers = checks::Papers { verified: &verified, family, evaluation: &candidate.report };
     tests.extend(checks::all(policy, &papers));
@@ -132,8 +144,14 @@ fn see(request: &Request, name: &str) -> Result<Seen> {
     let kept = (request.cache, true);
     let Request { policy, supply, device, .. } = request;
     let report = evaluate(&subject, &policy.suite, supply, device, kept, request.watcher)?;
+    let on_cpu = !device.on_gpu();
+    let coverage = policy.coverage.as_ref().map(|rule| {
+        let (of, from) = ((&subject, &report), (*supply, on_cpu));
+        coverage::of_suite(rule, of, &policy.suite, from, request.watcher)
+    });
+    let coverage = coverage.transpose()?.flatten();
     let score_head = score_head.cloned();
-    Ok(Seen { report, codec, codec_folder: opened.codec, score_head })
+    Ok(Seen { report, codec, codec_folder: opened.codec, score_head, coverage })
 }
 
 /// What was evaluated must be what was verified.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checks_config::{Checks, checks};
+use super::coverage_config::{CoverageRule, coverage};
 use super::limits::{MetricKind, MetricLimits, unknown};
 use super::performance_config::{PerformanceRule, performance};
 use super::policy_keys;
@@ -28,6 +29,8 @@ pub struct Policy {
     pub slices: Vec<SliceRule>,
     /// How much slower it may be.
     pub performance: Option<PerformanceRule>,
+    /// How much of what the training exercises the evaluation must exercise.
+    pub coverage: Option<CoverageRule>,
     /// The checklist.
     pub checks: Checks,
 }
@@ -90,6 +93,10 @@ impl Policy {
             let line = document.line(values.section_place("performance")).unwrap_or_default();
             findings.take(performance(values, &suite, line))
         });
+        let coverage = values.has_section("coverage").then(|| {
+            let line = document.line(values.section_place("coverage")).unwrap_or_default();
+            findings.take(coverage(values, folder, line))
+        });
         let checks = findings.take(checks(&document, &suite)).unwrap_or_default();
         findings.finish()?;
         Ok(Self {
@@ -99,6 +106,7 @@ impl Policy {
             metrics: if metrics.is_empty() { usual(&suite) } else { metrics },
             slices,
             performance: performance.flatten(),
+            coverage: coverage.flatten(),
             checks,
             suite,
         })

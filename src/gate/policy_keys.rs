@@ -9,7 +9,7 @@ use crate::document::{DocumentKind, KeyTable};
 
 /// All keys of a policy.
 pub static KEYS: LazyLock<KeyTable> =
-    LazyLock::new(|| KeyTable::new(&KIND, &[TOP, BASELINE, EVAL, PERFORMANCE, CHECKS]));
+    LazyLock::new(|| KeyTable::new(&KIND, &[TOP, BASELINE, EVAL, PERFORMANCE, COVERAGE, CHECKS]));
 
 const KIND: DocumentKind = DocumentKind {
     name: "gate",
@@ -190,6 +190,30 @@ const PERFORMANCE: Section = Section::new(
             "How many processes measure each model, in turn. Medians are compared.",
         )
         .example("5"),
+    ],
+)
+.optional();
+
+const COVERAGE: Section = Section::new(
+    "coverage",
+    "Units, heads and experts that the evaluation must exercise. Without this section they are not \
+     looked at.",
+    &[
+        Key::new(
+            "coverage.training",
+            ValueKind::Line,
+            DefaultValue::Required,
+            "What the training data exercises: a result of `firebrand coverage --out`, of the \
+             baseline or of the candidate.",
+        )
+        .example("\"coverage-training.json\""),
+        Key::new(
+            "coverage.min_share",
+            ValueKind::Number(Range::above(0.0, 1.0)),
+            DefaultValue::Value("0.9"),
+            "The least share of that which the evaluation exercises, too.",
+        )
+        .example("0.95"),
     ],
 )
 .optional();

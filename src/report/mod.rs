@@ -4,6 +4,7 @@ mod chart;
 mod compare_page;
 mod console;
 mod live;
+mod coverage_page;
 mod markup;
 mod notify;
 mod page;
@@ -14,6 +15,7 @@ mod transfers;
 
 pub use compare_page::write_compare_page;
 pub use console::{Console, duration};
+pub use coverage_page::coverage_page;
 pub use live::LivePage;
 pub use notify::Notified;
 pub use page::{FILE as PAGE_FILE, write_page};

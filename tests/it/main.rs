@@ -13,6 +13,7 @@ mod circles;
 mod cli;
 mod compare;
 mod curriculum;
+mod coverage;
 mod device;
 mod doctor;
 mod effect;

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::description::GatedMlpDescription;
 use crate::model::{PassContext, WeightSource};
 use crate::ops::cpu::{
-    AsLhs, Back, F32, Left, Narrow, PathGradients, Projection, View, decode_outputs, gated,
+    AsLhs, Back, F32, Left, Narrow, Number, PathGradients, Projection, View, decode_outputs, gated,
     gated_backward,
 };
 use crate::ops::{Activation, gate, gate_factor};
@@ -49,6 +49,11 @@ impl GatedMlp {
             down: self.down.tracked(),
             activation: self.activation,
         }
+    }
+
+    /// How many numbers of a token its last linear layer gets.
+    pub fn units(&self) -> usize {
+        self.down.linear.dims()[1]
     }
 
     /// `[tokens, hidden]` in and out.
@@ -104,6 +109,19 @@ impl GatedMlpOnCpu {
         let through = gated(self.activation, &gate_up[0], &gate_up[1]);
         let narrow_down = self.down.add::<F>(through.view(), target);
         SavedGatedMlp { gate_up, narrow_gate_up, narrow_down }
+    }
+
+    /// How many units there are.
+    pub fn width(&self) -> usize {
+        self.down.weight.columns()
+    }
+
+    /// What its last linear layer got, `[tokens, units]`.
+    pub fn units<F: AsLhs>(&self, saved: &SavedGatedMlp<F>) -> Vec<f32> {
+        let through = gated(self.activation, &saved.gate_up[0], &saved.gate_up[1]);
+        let (through, units) = (through.view(), self.width());
+        let rows = (0..through.rows).flat_map(|row| &through.row(row)[..units]);
+        rows.map(|number| number.wide()).collect()
     }
 
     /// Adds what it gives for a few rows `x: [rows, hidden]` to a target, where text is written.

@@ -3,6 +3,7 @@
 //! on a tape where the gradient is not taken by hand, and of the kernels of the CPU, which hand
 //! factors of products from one to the next.
 
+mod activity;
 mod attention;
 mod cache;
 mod convolution;
@@ -21,8 +22,10 @@ mod sum;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
+pub use activity::{BlockActivity, ChosenExperts, LayerHeads, PathKind};
 pub use attention::{
-    Attention, AttentionOnCpu, KeyValueCache, SavedAttention, TapedAttention, decode_attention,
+    Attention, AttentionOnCpu, HeadActivity, HeadWeights, KeyValueCache, SavedAttention,
+    TapedAttention, decode_attention,
 };
 pub use cache::{BlockCache, RecurrentCache};
 pub use convolution::{Convolution, ConvolutionOnCpu};

@@ -98,6 +98,11 @@ impl Sum {
         self.terms.iter().find_map(|term| term.block.choice_bias())
     }
 
+    /// Its blocks, in order.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.terms.iter().map(|term| &term.block)
+    }
+
     /// A copy whose trainable parameters are leaves of a tape.
     #[must_use]
     pub fn tracked(&self) -> Self {
@@ -230,7 +235,15 @@ impl<'a> TermOnCpu<'a> {
     }
 }
 
-impl SumOnCpu<'_> {
+impl<'a> SumOnCpu<'a> {
+    /// Its blocks, in order, with what each saved.
+    pub fn blocks<'b, F: AsLhs>(
+        &'b self,
+        saved: &'b [SavedTerm<F>],
+    ) -> impl Iterator<Item = (&'b BlockOnCpu<'a>, &'b SavedBlock<F>)> {
+        self.terms.iter().zip(saved).map(|(term, saved)| (&term.block, &saved.block))
+    }
+
     /// Adds what it gives for `x: [tokens, hidden]` to a target.
     pub fn forward<F: AsLhs>(
         &self,

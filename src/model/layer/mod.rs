@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use self::on_cpu::{LayerOnCpu, SavedLayer, decode_on_cpu};
 use crate::error::Result;
-use crate::model::blocks::{BlockCache, TapedBlock};
+use crate::model::blocks::{BlockActivity, BlockCache, LayerHeads, TapedBlock};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
 use crate::model::{Block, Gradients, Linear, Model, Norm, PassContext, Visitor, WeightSource};
 use crate::ops::GivenGradients;
@@ -335,6 +335,15 @@ impl Layer {
 }
 
 impl LayerSaved<'_> {
+    /// What units, heads and experts did in the forward pass; none where tensor operations computed
+    /// it. `heads` is kept for the next pass through the same layer.
+    pub fn activity(&self, heads: &mut LayerHeads) -> Option<Vec<BlockActivity>> {
+        match self {
+            Self::OnCpu(here, saved) => Some(here.activity(saved, heads)),
+            Self::Taped(_) => None,
+        }
+    }
+
     /// The gradient of the layer's input from that of its output; those of its weights go into
     /// `sums`.
     pub fn backward(

@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use super::Layer;
 use super::Residual;
 use crate::model::blocks::{
-    BlockCache, BlockOnCpu, NormOnCpu, SavedBlock, Setting, decode, decodes,
+    BlockActivity, BlockCache, BlockOnCpu, LayerHeads, NormOnCpu, SavedBlock, Setting, decode,
+    decodes,
 };
 use crate::model::{Gradients, PassContext};
 use crate::ops::cpu::{
@@ -217,6 +218,28 @@ impl<'a> LayerOnCpu<'a> {
             SavedLayer::F32RoundedToBf16(saved) => self.keep(saved, caches),
         }
         y
+    }
+
+    /// What its blocks did in a forward pass; `heads` is kept for the next one.
+    pub fn activity(&self, saved: &SavedLayer, heads: &mut LayerHeads) -> Vec<BlockActivity> {
+        match saved {
+            SavedLayer::F32(saved) => self.activity_in(saved, heads),
+            SavedLayer::Bf16(saved) => self.activity_in(saved, heads),
+            SavedLayer::F32RoundedToBf16(saved) => self.activity_in(saved, heads),
+        }
+    }
+
+    fn activity_in<F: AsLhs>(
+        &self,
+        saved: &[SavedResidual<F>],
+        heads: &mut LayerHeads,
+    ) -> Vec<BlockActivity> {
+        let mut found = Vec::new();
+        for (number, (part, saved)) in self.residuals.iter().zip(saved).enumerate() {
+            let setting = self.setting(number);
+            part.block.activity(&saved.block, setting, heads, &mut found);
+        }
+        found
     }
 
     fn keep<F: AsLhs>(&self, saved: &[SavedResidual<F>], caches: &mut [BlockCache]) {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use firebrand::adapters;
 use firebrand::config::Kernels;
-use firebrand::data::{Batch, Target};
+use firebrand::coverage::{BitSet, CoveragePass, LayerCoverage, Thresholds};
+use firebrand::data::{Batch, Example, RecordId, Target};
 use firebrand::device::Arithmetic;
 use firebrand::engine::Pass;
+use firebrand::files::Digest;
 use firebrand::model::{Model, ModelJson, families};
 use serde_json::{Value, json};
 use snapbox::str;
@@ -400,6 +402,39 @@ fn experts_give_the_same_bits_for_any_number_of_threads() {
                     assert_eq!(bits(sum), bits(&found[path]), "{name} {kernels} {path}");
                 }
             }
+        }
+    }
+}
+
+/// Also where other blocks stand beside the mixture, or in layers without one.
+#[test]
+fn experts_that_are_covered_are_those_that_are_chosen() {
+    for name in ["qwen3-moe", "gpt-oss", "qwen3.5-moe", "gemma4-moe", "lfm2-moe"] {
+        let mut model = Case::read(name).model(Kernels::Fast);
+        adapters::unfreeze_all(&mut model);
+        for token in [3, 17, 40] {
+            let mut pass = CoveragePass::new(&model, Thresholds::default(), None);
+            let (mut set, mut numbers) = (BitSet::new(pass.space.total), pass.no_numbers());
+            let example = Example { tokens: vec![token], loss_mask: vec![true] };
+            let text = firebrand::data::Case {
+                record: RecordId { file: "a".into(), line: 1 },
+                digest: Digest::of(b""),
+                fields: serde_json::Map::new(),
+                examples: vec![example],
+                question: None,
+            };
+            pass.run(&[text], (8, 1), &mut numbers, &mut |_| (), &mut |_, it| set.add(it)).unwrap();
+            let layers = pass.space.layers.iter().zip(&numbers);
+            let layers = layers.map(|(space, numbers)| LayerCoverage::new(space, &set, numbers));
+            let covered = layers.filter_map(|layer| {
+                let tokens = layer.experts.as_ref()?.tokens.clone();
+                let set: Vec<u64> = layer.set("experts")?.numbers().map(|n| n as u64).collect();
+                let used: Vec<u64> =
+                    (0..).zip(tokens).filter(|it| it.1 == 1).map(|it| it.0).collect();
+                assert_eq!(set, used, "{name}");
+                Some(set)
+            });
+            assert_eq!(covered.collect::<Vec<_>>(), chosen(&model, token), "{name}, {token}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Attention with grouped queries (Ainslie et al. 2023): projections, norms of queries and keys,
 //! rotation, what is mixed, and back to the width of the residual stream.
 
+mod activity;
 mod cache;
 mod decode;
 mod on_cpu;
@@ -9,6 +10,7 @@ mod qkv;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
+pub use activity::{HeadActivity, HeadWeights};
 pub use cache::KeyValueCache;
 pub use decode::decode_attention;
 pub use on_cpu::{AttentionOnCpu, SavedAttention};
@@ -79,6 +81,11 @@ impl Attention {
         let rope = rope.as_ref().and_then(known);
         let (config, shares, gated) = (*config, *shares, *gated);
         Ok(Self { qkv, output, norms, value_norm, shares, sinks, gated, config, rope })
+    }
+
+    /// How many query heads it has.
+    pub fn heads(&self) -> usize {
+        self.config.heads.queries
     }
 
     /// Its linear layers, in order.

@@ -60,13 +60,13 @@ pub struct SinksOnCpu {
 
 /// What its backward pass needs, in the format of factors.
 pub struct SavedAttention<F: AsLhs> {
-    q: Left<F>,
+    pub(super) q: Left<F>,
     /// None where they are another layer's.
-    kv: Option<[Left<F>; 2]>,
+    pub(super) kv: Option<[Left<F>; 2]>,
     /// Queries, keys and values before their norms; values that are keys are kept there.
     raw: [Option<Left<F>>; 3],
-    gate: Option<Left<F>>,
-    mixed: Mixed<F>,
+    pub(super) gate: Option<Left<F>>,
+    pub(super) mixed: Mixed<F>,
     narrow_qkv: QkvNarrow<F>,
     narrow_output: Narrow<F>,
 }
@@ -195,7 +195,7 @@ impl AttentionOnCpu {
     }
 
     /// Keys and values of the layer that shares them.
-    fn borrowed<F: AsLhs>(&self) -> [Left<F>; 2] {
+    pub(super) fn borrowed<F: AsLhs>(&self) -> [Left<F>; 2] {
         let elsewhere = self.elsewhere.as_ref().and_then(|keys| keys.borrowed.as_ref());
         let (_, keys_values) = elsewhere.expect("it has none of its own");
         keys_values.each_ref().map(|x| x.numbers().converted())
@@ -252,7 +252,7 @@ impl AttentionOnCpu {
     }
 
     /// What the last linear layer gets, if it is not what was mixed.
-    fn leaving<F: AsLhs>(
+    pub(super) fn leaving<F: AsLhs>(
         mixed: &Mixed<F>,
         gate: Option<&Left<F>>,
         setting: Setting,

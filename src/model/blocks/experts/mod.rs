@@ -89,6 +89,11 @@ impl Experts {
         self.router.visit_vectors(path, visitor);
     }
 
+    /// How many experts there are.
+    pub fn count(&self) -> usize {
+        self.experts.len()
+    }
+
     /// What the router chooses by besides scores.
     pub fn choice_bias(&self) -> Option<&[f32]> {
         self.router.routing.choice_bias.as_deref()

@@ -173,6 +173,14 @@ impl ExpertOnCpu {
     }
 }
 
+impl<F: AsLhs> SavedExperts<F> {
+    /// The experts that were chosen, token after token; and how many each token has.
+    pub fn chosen(&self) -> (&[u32], usize) {
+        let choices = &self.routed.choices;
+        (&choices.experts, choices.top_k)
+    }
+}
+
 impl ExpertsOnCpu {
     /// Adds what it gives for `x: [tokens, hidden]` to a target.
     pub fn forward<F: AsLhs>(&self, x: &Left<F>, target: &mut [f32]) -> SavedExperts<F> {

@@ -29,7 +29,8 @@ pub struct Choices {
     pub slots: Vec<Vec<u32>>,
     /// The row of each slot among those of all experts, one expert after the other.
     pub rows: Vec<u32>,
-    top_k: usize,
+    /// Slots of a token.
+    pub top_k: usize,
 }
 
 impl Choices {
