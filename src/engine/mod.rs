@@ -17,6 +17,7 @@ mod profile;
 mod reference;
 mod schedule;
 mod sizes;
+mod teacher;
 mod trainer;
 mod update;
 mod warm_up;
@@ -34,6 +35,7 @@ pub use optimizers::Optimizer;
 pub use profile::{StepLaunches, step_launches};
 pub use schedule::{Schedule, Shape, learning_rate};
 pub use sizes::Size;
+pub use teacher::teacher_tops;
 pub use trainer::{StepSettings, Trainer};
 
 use burn::tensor::{Int, Tensor};

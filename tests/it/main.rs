@@ -14,6 +14,7 @@ mod cli;
 mod compare;
 mod curriculum;
 mod device;
+mod distillation;
 mod doctor;
 mod effect;
 mod elsewhere;

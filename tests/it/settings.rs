@@ -132,6 +132,8 @@ const GRPO_SCHEMA: &[&str] = &[
     "grpo.max_completion_length=6",
     "grpo.reward=[{ name = \"fits\", kind = \"json_schema\", schema = \"nowhere.json\" }]",
 ];
+const DISTILLATION: &[&str] =
+    &["train.objective=distillation", "distillation.teacher=checkpoints/tiny"];
 const WEIGHED: &[&str] = &["data.train.0.path=weighed.jsonl"];
 const TWO_SETS: &[&str] = &[
     "data.train=[{ path = \"data.jsonl\" }, { path = \"validation.jsonl\" }]",
@@ -249,6 +251,11 @@ const CHANGES: &[Change] = &[
     under(GRPO, "grpo.reward.command", "[\"cat\"]", "[\"no-such-program\"]"),
     under(GRPO, "grpo.reward.timeout_seconds", "600", "0"),
     under(GRPO_REGEX, "grpo.reward.extract", "", "nothing"),
+    under(&["train.objective=distillation"], "distillation.teacher", "nowhere", "checkpoints/tiny"),
+    under(DISTILLATION, "distillation.beta", "0.5", "0"),
+    under(DISTILLATION, "distillation.temperature", "1", "3"),
+    under(DISTILLATION, "distillation.top_k", "64", "2"),
+    under(DISTILLATION, "distillation.kd_ratio", "1", "0.5"),
     under(SIMPO, "simpo.beta", "2", "3"),
     under(SIMPO, "simpo.gamma", "1", "0"),
     under(SIMPO, "simpo.label_smoothing", "0", "0.3"),
