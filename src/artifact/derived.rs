@@ -129,6 +129,7 @@ impl Derivation<'_> {
                 trust: InputTrust::Tofu,
             },
             start_adapter: None,
+            teacher: None,
             datasets: Vec::new(),
             templates: Vec::new(),
             tokenizer: Vec::new(),

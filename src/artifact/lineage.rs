@@ -41,6 +41,8 @@ pub struct RunRecord {
     pub base: BaseRecord,
     /// The adapter that it starts from, if it starts from one.
     pub start_adapter: Option<BaseRecord>,
+    /// The model that it learns from, if it learns from one.
+    pub teacher: Option<BaseRecord>,
     /// Every data file that is read.
     pub datasets: Vec<DatasetRecord>,
     /// Where the chat templates came from, and their digests.
@@ -150,6 +152,9 @@ impl Inputs {
         if let Some(start) = &run.start_adapter {
             asked["startAdapter"] = placeless(start);
         }
+        if let Some(teacher) = &run.teacher {
+            asked["teacher"] = placeless(teacher);
+        }
         Self {
             build_type: BUILD_TYPE.to_owned(),
             external_parameters: asked,
@@ -183,6 +188,9 @@ impl Inputs {
         });
         if let Some(start) = &run.start_adapter {
             asked["startAdapter"] = start.name();
+        }
+        if let Some(teacher) = &run.teacher {
+            asked["teacher"] = teacher.name();
         }
         Self {
             build_type: BUILD_TYPE.to_owned(),
@@ -271,6 +279,10 @@ fn files(run: &RunRecord) -> Vec<Value> {
     if let Some(start) = &run.start_adapter {
         list.extend(start.dependencies("start-adapter"));
         list.extend(start.parent.as_ref().map(|parent| parent.to_dependency("adapter-lineage")));
+    }
+    if let Some(teacher) = &run.teacher {
+        list.extend(teacher.dependencies("teacher"));
+        list.extend(teacher.parent.as_ref().map(|parent| parent.to_dependency("teacher-lineage")));
     }
     for file in &run.tokenizer {
         list.push(dependency(&file.path, &file.sha256, json!({"role": "tokenizer"})));

@@ -33,6 +33,7 @@ pub(crate) fn run() -> RunRecord {
             }),
         },
         start_adapter: None,
+        teacher: None,
         datasets: vec![DatasetRecord {
             id: "datasets/a.jsonl".into(),
             uri: None,

@@ -203,6 +203,7 @@ fn properties(inputs: &Inputs) -> Vec<Value> {
         let name = match entry["annotations"]["role"].as_str() {
             Some("base-lineage") => "parent_statement_sha256",
             Some("adapter-lineage") => "start_adapter_statement_sha256",
+            Some("teacher-lineage") => "teacher_statement_sha256",
             Some("lock") => "lock_sha256",
             Some("config") => "config_sha256",
             Some("source-diff") => "source_changes_sha256",

@@ -13,12 +13,14 @@ use crate::document::size;
 use crate::error::{Error, Result, printable};
 use crate::event::bytes;
 use crate::files::{cache_home, remove_dir};
+use crate::train::filed_teachers;
 
 /// Look at what is kept on disk, or make room
 ///
 /// What is kept: examples of data files (tokenised once, read by every later run), steps of runs
-/// (computed once, the beginning of every later run that would be the same so far), and data files
-/// that Firebrand downloaded into the Hugging Face cache. What other tools downloaded, and models,
+/// (computed once, the beginning of every later run that would be the same so far), what teachers
+/// say of examples (asked once), and data files that Firebrand downloaded into the Hugging Face
+/// cache. What other tools downloaded, and models,
 /// are not listed and never removed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -51,6 +53,7 @@ enum Command {
 /// Something that is kept.
 enum CachedEntry {
     Data(CacheItem),
+    Teacher(CacheItem),
     Steps(StepCacheItem),
 }
 
@@ -59,41 +62,42 @@ impl CachedEntry {
         match self {
             Self::Data(item) if item.download => "download",
             Self::Data(_) => "examples",
+            Self::Teacher(_) => "teacher",
             Self::Steps(_) => "steps",
         }
     }
 
     fn name(&self) -> &str {
         match self {
-            Self::Data(item) => &item.name,
+            Self::Data(item) | Self::Teacher(item) => &item.name,
             Self::Steps(item) => &item.name,
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Self::Data(item) => &item.paths[0],
+            Self::Data(item) | Self::Teacher(item) => &item.paths[0],
             Self::Steps(item) => &item.path,
         }
     }
 
     fn bytes(&self) -> u64 {
         match self {
-            Self::Data(item) => item.bytes,
+            Self::Data(item) | Self::Teacher(item) => item.bytes,
             Self::Steps(item) => item.bytes,
         }
     }
 
     fn used(&self) -> SystemTime {
         match self {
-            Self::Data(item) => item.used,
+            Self::Data(item) | Self::Teacher(item) => item.used,
             Self::Steps(item) => item.used,
         }
     }
 
     fn remove(&self) -> Result<()> {
         match self {
-            Self::Data(item) => remove_cached(item),
+            Self::Data(item) | Self::Teacher(item) => remove_cached(item),
             Self::Steps(item) => remove_dir(&item.path),
         }
     }
@@ -103,6 +107,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let cache = cache_home()?;
     let mut items: Vec<CachedEntry> =
         cache_items(&cache)?.into_iter().map(CachedEntry::Data).collect();
+    items.extend(filed_teachers(&cache).into_iter().map(CachedEntry::Teacher));
     items.extend(kept_steps(&cache).into_iter().map(CachedEntry::Steps));
     items.sort_by_key(CachedEntry::used);
     match &args.command {

@@ -1,6 +1,8 @@
 //! Rows as the model takes them: packed documents, their positions, and what to predict.
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::example::CorpusEntry;
 use super::example::{Example, RecordId};
@@ -37,7 +39,16 @@ pub struct SharedBeginning {
     pub parts: Vec<usize>,
 }
 
-/// A micro-batch: the rows of one forward pass. All lists but the last six go row after row.
+/// What a teacher makes of the place of a target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeacherTop {
+    /// Its likeliest tokens with their log-probabilities in nats, the likeliest first.
+    pub likeliest: Arc<[(u32, f32)]>,
+    /// The log-probability of all other tokens together.
+    pub rest: f32,
+}
+
+/// A micro-batch: the rows of one forward pass. All lists but the last seven go row after row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// How many rows.
@@ -59,6 +70,8 @@ pub struct Batch {
     pub margins: Vec<f32>,
     /// Of each target, in their order, where the model has sampled them; else none.
     pub sampled: Vec<SampledToken>,
+    /// Of each target, in their order, where a teacher is learnt from; else none.
+    pub teacher: Vec<TeacherTop>,
     /// Per row, the records that went into it, in order.
     pub sources: Vec<Vec<RecordId>>,
     /// What documents have in common, of a batch that is not divided or changed any more.
@@ -139,6 +152,8 @@ impl Batch {
         let weights = weights.filter(|(target, _)| inside(target));
         let margins = self.targets.iter().zip(&self.margins);
         let margins = margins.filter(|(target, _)| inside(target));
+        let teacher = self.targets.iter().zip(&self.teacher);
+        let teacher = teacher.filter(|(target, _)| inside(target));
         let part = Self {
             rows,
             length: self.length,
@@ -149,6 +164,7 @@ impl Batch {
             weights: weights.map(|(_, weight)| *weight).collect(),
             margins: margins.map(|(_, margin)| *margin).collect(),
             sampled: sampled.map(|(_, sampled)| *sampled).collect(),
+            teacher: teacher.map(|(_, top)| top.clone()).collect(),
             sources: sources.cloned().collect(),
             shared: Vec::new(),
         };
@@ -187,6 +203,7 @@ impl Batch {
             weights: self.weights.clone(),
             margins: self.margins.clone(),
             sampled: self.sampled.clone(),
+            teacher: self.teacher.clone(),
             sources: Vec::new(),
             shared: Vec::new(),
         })
@@ -220,10 +237,29 @@ impl Batch {
             weights: self.weights.clone(),
             margins: self.margins.clone(),
             sampled: self.sampled.clone(),
+            teacher: self.teacher.clone(),
             sources: Vec::new(),
             shared: Vec::new(),
         };
         Some((batch, places))
+    }
+
+    /// The documents that have targets: the places of each, and its targets in the list of all.
+    pub fn documents_with_targets(&self) -> Vec<(Range<usize>, Range<usize>)> {
+        let (mut all, mut place, mut first) = (Vec::new(), 0, 0);
+        for row in self.documents.chunks(self.length.max(1)) {
+            for document in row.chunk_by(|one, next| one == next) {
+                let places = place..place + document.len();
+                place = places.end;
+                let inside = |target: &Target| (target.index as usize) < places.end;
+                let count = self.targets[first..].partition_point(inside);
+                if count > 0 {
+                    all.push((places, first..first + count));
+                }
+                first += count;
+            }
+        }
+        all
     }
 
     /// How many tokens are no padding.
@@ -240,7 +276,8 @@ impl Batch {
         self.sources.iter().map(names).collect()
     }
 
-    /// The digest of everything that the model sees.
+    /// The digest of everything that the model sees; what a teacher makes of it follows from that
+    /// and the teacher.
     ///
     /// SHA-256 over little-endian numbers: rows and length as 64 bits; then as 32 bits each all
     /// tokens, all positions, all documents, and index and token of all targets; then the bits of
@@ -304,6 +341,7 @@ mod tests {
     #[test]
     fn weights_and_what_was_sampled_stay_with_their_targets() {
         let sampled = |advantage| SampledToken { advantage, log_prob: None, masked: false };
+        let top = |rest| TeacherTop { likeliest: [(7, -0.1)].into(), rest };
         let batch = Batch {
             rows: 3,
             length: 2,
@@ -313,6 +351,7 @@ mod tests {
             targets: [0, 4].map(|index| Target { index, token: 7 }).to_vec(),
             sampled: vec![sampled(0.5), sampled(-1.5)],
             weights: vec![2.0, 0.5],
+            teacher: [-0.5, -2.0].map(top).to_vec(),
             ..Batch::default()
         };
         let parts = batch.split(1);
@@ -320,6 +359,11 @@ mod tests {
         assert_eq!(of_parts, [vec![sampled(0.5)], vec![], vec![sampled(-1.5)]]);
         let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.weights.clone()).collect();
         assert_eq!(of_parts, [vec![2.0], vec![], vec![0.5]]);
+        let of_parts: Vec<_> = parts.iter().map(|(_, part)| part.teacher.clone()).collect();
+        assert_eq!(of_parts, [vec![top(-0.5)], vec![], vec![top(-2.0)]]);
+        assert_eq!(batch.padded(4, 3).teacher, batch.teacher);
+        assert_eq!(batch.without_padding().unwrap().0.teacher, batch.teacher);
+        assert_eq!(batch.documents_with_targets(), [(0..2, 0..1), (4..6, 1..2)]);
         assert_eq!(batch.padded(4, 3).weights, batch.weights);
         assert_eq!(batch.without_padding().unwrap().0.weights, batch.weights);
         let plain = Batch { weights: Vec::new(), ..batch.clone() };

@@ -305,15 +305,25 @@ impl Corpus {
     /// Every training example that is trained on, in file order: for tests and for looking at data.
     pub fn examples(&self) -> Result<Vec<CorpusEntry>> {
         let mut all = Vec::new();
+        self.each_block(&mut |entries| {
+            all.extend(entries);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// The same block by block, so that no more of them is in memory.
+    pub fn each_block(&self, with: &mut dyn FnMut(Vec<CorpusEntry>) -> Result<()>) -> Result<()> {
         for file in self.train.files() {
             for block in 0..self.train.count_of_blocks(file)? {
                 let entries = (0..).zip(self.train.read(file, block)?);
-                all.extend(entries.filter_map(|(place, entry)| {
+                let kept = entries.filter_map(|(place, entry)| {
                     self.filter.keeps((file, block, place), &entry.digest).then_some(entry)
-                }));
+                });
+                with(kept.collect())?;
             }
         }
-        Ok(all)
+        Ok(())
     }
 }
 

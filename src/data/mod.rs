@@ -70,7 +70,7 @@ mod fixture;
 mod property_tests;
 
 pub use admission::Said;
-pub use batch::{Batch, SampledToken, SharedBeginning, Target};
+pub use batch::{Batch, SampledToken, SharedBeginning, Target, TeacherTop};
 pub use cache_eviction::{CacheItem, items as cache_items, remove as remove_cached};
 pub use cases::{Case, Cases, Question, cases, cases_of, packed};
 pub use codec::{Codec, chat_template_digest};

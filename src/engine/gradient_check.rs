@@ -161,13 +161,17 @@ pub fn first_tokens(batch: &Batch, wanted: usize) -> Batch {
     let some = of_row.get(TARGETS - 1).or(of_row.last()).map_or(wanted, end);
     let length = wanted.max(some).min(batch.length);
     let targets = of_row.into_iter().filter(|target| (target.index as usize) < length);
+    let targets: Vec<Target> = targets.collect();
+    let count = targets.len(); // the first of all
     Batch {
         rows: 1,
         length,
         tokens: batch.tokens[..length].to_vec(),
         positions: batch.positions[..length].to_vec(),
         documents: batch.documents[..length].to_vec(),
-        targets: targets.collect(),
+        targets,
+        weights: batch.weights.iter().take(count).copied().collect(),
+        teacher: batch.teacher.iter().take(count).cloned().collect(),
         sources: batch.sources.iter().take(1).cloned().collect(),
         ..Batch::default()
     }

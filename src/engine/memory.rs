@@ -25,6 +25,10 @@ pub struct Estimate {
     /// The program itself: its code, tokenizer and template, what allocators keep; always on the
     /// host.
     pub program: u64,
+    /// What a teacher takes while it is asked, before the run, as far as that is more than the run
+    /// takes.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub teacher: u64,
     /// Windows of data: the one in use, the one before it, and those that are made ready; always
     /// on the host.
     pub data: u64,
@@ -38,13 +42,26 @@ impl Estimate {
 
     /// What a GPU has to hold.
     pub fn on_device(&self) -> u64 {
-        self.weights + self.optimizer + self.activations + self.attention + self.logits
+        let step = self.weights + self.optimizer + self.activations + self.attention + self.logits;
+        step + self.teacher
+    }
+
+    /// The same with what was in memory before it, which is gone then.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        let teacher = before.on_device().saturating_sub(self.on_device());
+        Self { teacher, ..self }
     }
 
     /// What stays however small a micro-batch is.
     pub fn at_least(&self) -> u64 {
         self.weights + self.optimizer
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What is trained, in numbers.
@@ -149,6 +166,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
         // Scores, weights, and the gradients of both.
         attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: 0,
+        teacher: 0,
         // A cap keeps the scores, and the slope at each of them.
         logits: match (fast, description.logits.soft_cap) {
             (true, _) => 1,

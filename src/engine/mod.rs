@@ -18,6 +18,7 @@ mod reference;
 mod schedule;
 mod shared_prompts;
 mod sizes;
+mod teacher;
 mod trainer;
 mod update;
 mod warm_up;
@@ -35,6 +36,7 @@ pub use optimizers::Optimizer;
 pub use profile::{StepLaunches, step_launches};
 pub use schedule::{Schedule, Shape, learning_rate};
 pub use sizes::Size;
+pub use teacher::teacher_tops;
 pub use trainer::{StepSettings, Trainer};
 
 use burn::tensor::{Int, Tensor};

@@ -139,6 +139,7 @@ fn shared(batch: &Batch, most: usize) -> Option<Batch> {
         weights: batch.weights.clone(),
         margins: batch.margins.clone(),
         sampled: batch.sampled.clone(),
+        teacher: batch.teacher.clone(),
         sources: Vec::new(),
         shared: groups,
     })

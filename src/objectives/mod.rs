@@ -16,6 +16,7 @@ use crate::model::{Gradients, Model};
 mod cross_entropy;
 mod pairwise;
 mod cpo;
+mod distillation;
 mod dpo;
 mod grpo;
 mod kto;
@@ -27,8 +28,9 @@ mod reward_model;
 mod score_layer;
 
 pub use cross_entropy::{
-    LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores,
+    LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores, top_tokens,
 };
+pub use distillation::TeacherConfig;
 pub use grpo::{AdvantageBaseline, RewardScale, RewardSpec, RolloutConfig};
 pub use score_layer::scores as label_scores;
 
@@ -43,6 +45,7 @@ pub const OBJECTIVES: &[ObjectiveEntry] = &[
     classification::ENTRY,
     reward_model::ENTRY,
     grpo::ENTRY,
+    distillation::ENTRY,
 ];
 
 /// A line of the table.
@@ -130,6 +133,12 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
     /// What scores are divided by, where what is learnt from was sampled at another temperature.
     fn temperature(&self) -> f32 {
         1.0
+    }
+
+    /// The model whose probabilities are learnt from: [`Batch::teacher`] has them then, but where
+    /// nothing is to be learnt.
+    fn teacher(&self) -> Option<&TeacherConfig> {
+        None
     }
 
     /// What the model is to write itself before a step, in place of what the data has for answers.
@@ -259,7 +268,9 @@ const CHOICE: &[Key] = &[Key::new(
      by rewards against the base model (Ethayarajh et al. 2024). `classification` scores labels of \
      texts, or predicts numbers, by a head of its own; `reward` scores answers so that the chosen \
      ones of pairs have more (Ouyang et al. 2022). `grpo` has the model answer prompts itself, \
-     several times each, and learns from the rewards of `[[grpo.reward]]` (Shao et al. 2024).",
+     several times each, and learns from the rewards of `[[grpo.reward]]` (Shao et al. 2024). \
+     `distillation` learns the probabilities that a larger model, `distillation.teacher`, gives to \
+     tokens (Hinton et al. 2015).",
 )
 .example("\"orpo\"")
 .silent_default()

@@ -42,7 +42,10 @@ pub fn lay(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).context_at("cannot make the folder", folder)?;
     let mut settings = settings_of(recipe);
     lay_base(recipe, sources, folder)?;
-    lay_start(recipe, sources, folder)?;
+    let beside = [(recipe.start.as_ref(), "start-adapter"), (recipe.teacher.as_ref(), "teacher")];
+    beside
+        .iter()
+        .try_for_each(|(model, role)| lay_beside(recipe, *model, role, sources, folder))?;
     for set in recipe.of_role("dataset").filter(|set| set.uri.is_none()) {
         let found = find_file(recipe, set, sources.data).ok_or_else(|| missing(set, "--data"))?;
         lay_data(set, &found, folder)?;
@@ -186,14 +189,20 @@ fn lay_base(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
     lay_model(recipe, ("base-model", "--base"), named, &given, folder)
 }
 
-/// The adapter that the run starts from, if it does: a folder, or one of a hub by the lock.
-fn lay_start(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
-    let Some((id, asked)) = &recipe.start else { return Ok(()) };
-    if recipe.of_role("start-adapter").any(|file| file.uri.is_some()) {
+/// The adapter that the run starts from, or the model that it learns from, if it does: a folder, or
+/// one of a hub by the lock.
+fn lay_beside(
+    recipe: &Recipe,
+    model: Option<&(String, Option<String>)>,
+    role: &str,
+    sources: &Sources,
+    folder: &Path,
+) -> Result<()> {
+    let Some((id, asked)) = model else { return Ok(()) };
+    if recipe.of_role(role).any(|file| file.uri.is_some()) {
         return Ok(());
     }
-    let named = (id.as_str(), asked.as_ref());
-    lay_model(recipe, ("start-adapter", "--data"), named, sources.data, folder)
+    lay_model(recipe, (role, "--data"), (id.as_str(), asked.as_ref()), sources.data, folder)
 }
 
 /// A model whose files of a role have the digests of the lineage.
@@ -208,7 +217,11 @@ fn lay_model(
     let named = names.flat_map(|name| places(recipe, name));
     let places: Vec<PathBuf> = given.iter().cloned().chain(named).collect();
     let both = places.iter().flat_map(|path| [path.clone(), path.join("artifact")]);
-    let settings = if role == "base-model" { "config.json" } else { "adapter_config.json" };
+    let (what, settings) = match role {
+        "base-model" => ("base model", "config.json"),
+        "teacher" => ("teacher", "config.json"),
+        _ => ("adapter that it starts from", "adapter_config.json"),
+    };
     let mut other = None;
     for place in both.filter(|place| place.join(settings).is_file()) {
         match recipe.of_role(role).find(|file| !is_it(&place.join(&file.name), file)) {
@@ -216,7 +229,6 @@ fn lay_model(
             Some(file) => other = other.or(Some((place, file.clone()))),
         }
     }
-    let what = if role == "base-model" { "base model" } else { "adapter that it starts from" };
     let error = Error::lineage(format!("the {what} `{id}` cannot be found"));
     let error = match other {
         Some((place, file)) => {

@@ -46,6 +46,8 @@ pub struct Recipe {
     pub base_asked: Option<String>,
     /// The adapter that it starts from, if it does, by both names.
     pub start: Option<(String, Option<String>)>,
+    /// The same of the model that the run learns from.
+    pub teacher: Option<(String, Option<String>)>,
     /// Every file that was read.
     pub dependencies: Vec<Input>,
     /// The programs that made it.
@@ -81,6 +83,10 @@ impl Recipe {
         let build = whole.as_ref().map(|it| &it["predicate"]["buildDefinition"]);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let base = text(&asked_for["baseModel"]["id"]).unwrap_or_default();
+        let named = |role: &str| {
+            let asked = build.map(|it| &it["externalParameters"][role]["id"]);
+            text(&asked_for[role]["id"]).map(|id| (id, asked.and_then(text)))
+        };
         let details = &statement["predicate"]["runDetails"];
         let whole_details = whole.as_ref().map_or(details, |it| &it["predicate"]["runDetails"]);
         Ok(Self {
@@ -93,10 +99,8 @@ impl Recipe {
             }),
             base: (base, text(&asked_for["baseModel"]["revision"])),
             base_asked: build.and_then(|it| text(&it["externalParameters"]["baseModel"]["id"])),
-            start: text(&asked_for["startAdapter"]["id"]).map(|id| {
-                let asked = build.map(|it| &it["externalParameters"]["startAdapter"]["id"]);
-                (id, asked.and_then(text))
-            }),
+            start: named("startAdapter"),
+            teacher: named("teacher"),
             dependencies: dependencies(&inputs, build),
             versions: texts(&details["builder"]["version"]),
             device: text(&inputs["internalParameters"]["device"]["class"]),

@@ -46,6 +46,9 @@ impl Prepared<'_> {
         let beside = self.adapter.as_ref().map_or(0, |_| self.trained.count);
         let all = description.parameters + beside;
         fact("method", format!("{method}{start}"));
+        if let Some(line) = self.teacher_line() {
+            fact("teacher", line);
+        }
         fact("trainable", trainable_of(self.trained.count, all));
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
@@ -95,6 +98,12 @@ impl Prepared<'_> {
         if let Some(warning) = memory_fit::warning(self.memory(), &self.opened) {
             observer.on(Event::Warning(warning));
         }
+    }
+
+    fn teacher_line(&self) -> Option<String> {
+        let trained = self.corpus.statistics.as_ref().map_or(0, |counts| counts.target_tokens);
+        let targets = trained + self.corpus.validation.statistics.target_tokens;
+        self.teacher.as_ref().map(|teacher| teacher.line(targets))
     }
 
     /// Where the driver of a GPU keeps what it compiles.

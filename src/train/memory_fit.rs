@@ -86,13 +86,13 @@ pub fn trained(
     Ok(TrainedParameters { count, state_bytes, averages: rule.averages() })
 }
 
-/// Memory by part.
+/// Memory by part, with what a teacher takes that is asked before the run.
 ///
 /// # Errors
 /// Those of [`check_memory`], and when the adapter asks for layers that the model does not have.
 pub fn memory(
     description: &Description,
-    work: Workload,
+    (work, before): (Workload, Option<Estimate>),
     adapter: Option<&dyn Adapter>,
     opened: &OpenedDevice,
 ) -> Result<Estimate> {
@@ -101,6 +101,7 @@ pub fn memory(
         None => 0,
     };
     let memory = estimate(description, work, of_adapter);
+    let memory = before.map_or(memory.clone(), |before| memory.after(&before));
     check_memory(&memory, opened)?;
     Ok(memory)
 }
@@ -152,8 +153,12 @@ pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
         0 => String::new(),
         count => format!(", attention {}", bytes(count)),
     };
+    let teacher = match memory.teacher {
+        0 => String::new(),
+        count => format!("teacher {} more before that, ", bytes(count)),
+    };
     format!(
-        "about {}{there}: weights {}, optimizer {}, activations {}{attention}, logits {}, \
+        "about {}{there}: {teacher}weights {}, optimizer {}, activations {}{attention}, logits {}, \
          checkpoint {}, data {}, program {}",
         bytes(memory.total()),
         bytes(memory.weights),

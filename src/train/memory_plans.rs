@@ -172,7 +172,7 @@ impl MemoryCandidate {
 }
 
 /// The plans of a run of a model with what is trained beside it, if an adapter is; `work` is what
-/// there is to do with the settings as they are.
+/// there is to do with the settings as they are, `before` what is in memory before it.
 ///
 /// # Errors
 /// When none fits the device, or the chosen one not into what it may take.
@@ -181,9 +181,9 @@ pub fn of(
     opened: &OpenedDevice,
     (description, adapter): (&Description, Option<&dyn Adapter>),
     weight_format: Option<&'static dyn WeightFormat>,
-    work: Workload,
+    (work, before): (Workload, Option<Estimate>),
 ) -> Result<MemoryPlans> {
-    Planned { config, description, adapter, weight_format, opened, work }.plans()
+    Planned { config, description, adapter, weight_format, opened, work, before }.plans()
 }
 
 /// What plans are made for.
@@ -194,6 +194,8 @@ struct Planned<'a> {
     weight_format: Option<&'static dyn WeightFormat>,
     opened: &'a OpenedDevice,
     work: Workload,
+    /// What is in memory before the run, and gone then.
+    before: Option<Estimate>,
 }
 
 impl Planned<'_> {
@@ -313,7 +315,12 @@ impl Planned<'_> {
             let model = (adapter, self.description);
             work = frozen_weights::streamed(which, self.weight_format, model, work)?;
         }
-        let estimate = memory_fit::memory(self.description, work, self.adapter, self.opened)?;
+        let estimate = memory_fit::memory(
+            self.description,
+            (work, self.before.clone()),
+            self.adapter,
+            self.opened,
+        )?;
         let memory_bytes = match self.opened.on_gpu() {
             true => estimate.on_device(),
             false => estimate.total(),

@@ -34,6 +34,7 @@ mod retraction;
 mod schedule_of;
 mod session;
 mod start_adapter;
+mod teacher;
 mod weights_file;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ pub use retraction::{RetractedRecord, Retraction, retraction, write_config};
 pub use reuse::beside_rates;
 pub use schedule_of::schedule_of;
 pub use session::Session;
+pub use teacher::filed_teachers;
 
 use crate::checkpoint::{Allowed, History, HistoryEntry, HistoryEvent, IdentityPart, newest};
 use crate::config;
@@ -145,6 +147,7 @@ fn go(
     let old_lock = (!request.allowed.0.contains(&IdentityPart::Data)).then_some(run);
     let supply = supply_for(Path::new(request.config_path), old_lock, &request.access)?;
     let mut prepared = prepare(request.loaded, &supply, Extent::AsNeeded, observer)?;
+    teacher::learn_from_teacher(&mut prepared, observer)?;
     let mut trainer = prepared.trainer()?;
     let mut session = Session::open(run, request, &prepared, &mut trainer, observer)?;
     supply.be_patient();

@@ -28,6 +28,7 @@ use crate::train::memory_plans::{self, MemoryPlan, MemoryPlans};
 use crate::train::read_data::{batches_read, data_bytes, planned, read_data};
 use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
+use crate::train::teacher::Teacher;
 use crate::train::{base, device_init, frozen_weights, memory_fit};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
@@ -67,6 +68,8 @@ pub struct Prepared<'a> {
     pub adapter: Option<Arc<dyn Adapter>>,
     /// The one whose values it begins with.
     pub(super) start: Option<StartAdapter>,
+    /// The model that it learns from.
+    pub(super) teacher: Option<Teacher>,
     /// How frozen linear layers are kept, if that was chosen.
     pub weight_format: Option<&'static dyn WeightFormat>,
     /// The digest of the codes of frozen layers; known then, too. And of those of its files.
@@ -94,13 +97,11 @@ pub fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let config = &loaded.config;
     let opening = device_init::begin(config)?; // first: it says on how many threads all works
-    let mut approval = Approval::of(config, supply.pinned())?;
-    let base = supply.base(&config.model)?;
-    approval.read_signature(config, &base)?;
-    let base_trust = approval.model(&base, &base::text_files(&base)?)?;
+    let (base, approval, base_trust) = found_base(config, supply)?;
     let (data, head) = head::of_run(config, supply)?;
     let (description, config_file) = base::described(config, &base, head.as_ref(), observer)?;
     let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
+    let teacher = Teacher::find(config, supply, &approval)?;
     let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
@@ -121,6 +122,7 @@ pub fn prepare<'a>(
         coded: frozen_weights::coded(weight_format, adapter.as_deref(), &description, &opened),
         ..Workload::on(opened.on_gpu(), precision.arithmetic, config.device.kernels)
     };
+    let work = (work, teacher.as_ref().map(|teacher| teacher.memory(work)));
     let model = (&description, adapter.as_deref());
     let memory_plans = memory_plans::of(config, &opened, model, weight_format, work)?;
     let prepared = Prepared {
@@ -141,6 +143,7 @@ pub fn prepare<'a>(
         score_head: head.map(RunHead::from),
         adapter,
         start,
+        teacher,
         weight_format,
         quantised: None,
         in_blocks: None,
@@ -152,6 +155,18 @@ pub fn prepare<'a>(
         signed,
     };
     prepared.approved(observer)
+}
+
+/// The base model, which inputs may be used, and why the base may.
+fn found_base(
+    config: &RunConfig,
+    supply: &Supply,
+) -> Result<(ModelDirectory, Approval, InputTrust)> {
+    let mut approval = Approval::of(config, supply.pinned())?;
+    let base = supply.base(&config.model)?;
+    approval.read_signature(config, &base)?;
+    let trust = approval.model(&base, &base::text_files(&base)?)?;
+    Ok((base, approval, trust))
 }
 
 /// The signature of the base, and what is known of the run that made it.
@@ -180,6 +195,9 @@ impl Prepared<'_> {
         self.unchanged(&self.base_files)?;
         self.unchanged(self.corpus.codec.tokenizer.files())?;
         self.approve_data()?;
+        if let Some(teacher) = &self.teacher {
+            teacher.expect_tokenizer(&self.corpus.codec.tokenizer)?;
+        }
         self.announce(observer);
         Ok(self)
     }
@@ -300,7 +318,12 @@ impl Prepared<'_> {
     /// The rows of the step at the cursor, which moves on.
     pub fn take(&self, cursor: &mut Cursor) -> Result<Vec<Batch>> {
         let train = &self.config.train;
-        self.plan.take(cursor, batches_read(self.config), train.micro_batch_size)
+        let rows = train.micro_batch_size;
+        let mut batches = self.plan.take(cursor, batches_read(self.config), rows)?;
+        if let Some(teacher) = &self.teacher {
+            batches.iter_mut().try_for_each(|batch| teacher.teach(batch))?;
+        }
+        Ok(batches)
     }
 
     /// Looks at the files of the rows between two positions; what there is to say is passed on.
@@ -319,10 +342,11 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Digests of all that the trainable parameters begin with.
+    /// Digests of all that the trainable parameters begin with, and of what they learn from.
     fn base_digests(&self) -> impl Iterator<Item = Digest> {
         let base = self.base_files.iter().map(|file| file.sha256);
-        base.chain(self.start.iter().flat_map(StartAdapter::digests))
+        let teacher = self.teacher.iter().flat_map(Teacher::digests);
+        base.chain(self.start.iter().flat_map(StartAdapter::digests)).chain(teacher)
     }
 
     /// What determines the run.

@@ -174,14 +174,14 @@ fn method(config: &RunConfig, prepared: &Prepared) -> &'static str {
 }
 
 fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Result<RunRecord> {
-    let loaded = request.loaded;
+    let (loaded, outputs) = (request.loaded, vec![run.root().to_path_buf()]);
     let config = &loaded.config;
-    let outputs = vec![run.root().to_path_buf()];
     Ok(RunRecord {
         config: (request.config_path.to_owned(), loaded.text_sha256),
         overrides: loaded.overrides.iter().cloned().collect(),
         method: method(config, prepared).to_owned(),
         base: prepared.base_record()?,
+        teacher: prepared.teacher.as_ref().map(|teacher| teacher.record().clone()),
         start_adapter: prepared.start.as_ref().map(|start| start.record().clone()),
         datasets: prepared.dataset_records(),
         templates: prepared.template_records(),

@@ -20,6 +20,10 @@ pub(super) fn read_data(
 ) -> Result<Corpus> {
     let extent = match config.train.length {
         Length::Epochs(_) => Extent::Everything, // a schedule needs the number of steps
+        // A teacher is asked about all of it before the run.
+        Length::Steps(_) if objectives::chosen(&config.owned).teacher().is_some() => {
+            Extent::Everything
+        }
         Length::Steps(_) => extent,
     };
     let cache = cache_home()?;

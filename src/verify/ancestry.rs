@@ -184,8 +184,8 @@ fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Ances
     };
     let (events, other): (Vec<Item>, Vec<Item>) =
         byproducts.into_iter().partition(|item| !item.role.is_empty());
-    // Whoever asks where the values of a model are from asks of the adapter's, too.
-    let files = of(&["base-model", "start-adapter"]);
+    // Whoever asks where the values of a model are from asks of the adapter's and teacher's, too.
+    let files = of(&["base-model", "start-adapter", "teacher"]);
     let base = Base { revision: text(&asked["baseModel"]["revision"]), files, id };
     seen.push(digest);
     let recorded = of(&["base-lineage"]).into_iter().next();

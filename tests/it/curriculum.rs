@@ -151,7 +151,7 @@ error[config]: `data.sample_weight` cannot be used with `train.objective = "orpo
   at tiny.toml
   because it weighs the losses of tokens, of which this objective's is no sum
 
-hint: remove it, or train with `sft`
+hint: remove it, or train with `sft` or `distillation`
 error[data]: the training data holds no example with target tokens
   at weighed.jsonl:1:1
   because 20 records were read

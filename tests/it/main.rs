@@ -15,6 +15,7 @@ mod compare;
 mod curriculum;
 mod coverage;
 mod device;
+mod distillation;
 mod doctor;
 mod effect;
 mod elsewhere;

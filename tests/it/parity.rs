@@ -3,6 +3,7 @@
 
 mod bitsandbytes;
 mod classification;
+mod distillation;
 mod dora;
 mod forward;
 mod gguf_blocks;

@@ -161,6 +161,8 @@ const GRPO_TESTS: &[&str] = &[
     "grpo.reward=[{ name = \"long\", kind = \"code\", command = [\"sh\", \"-c\", \"test $(wc -l) -ge \
      2\"] }]",
 ];
+const DISTILLATION: &[&str] =
+    &["train.objective=distillation", "distillation.teacher=checkpoints/tiny"];
 const WEIGHED: &[&str] = &["data.train.0.path=weighed.jsonl"];
 const TWO_SETS: &[&str] = &[
     "data.train=[{ path = \"data.jsonl\" }, { path = \"validation.jsonl\" }]",
@@ -284,6 +286,11 @@ const CHANGES: &[Change] = &[
     under(GRPO_CODE, "grpo.reward.run_seconds", "10", "7"),
     under(GRPO_CODE, "grpo.reward.run_memory", "512 MiB", "256 MiB"),
     under(GRPO_TESTS, "grpo.reward.append_reference", "true", "false"),
+    under(&["train.objective=distillation"], "distillation.teacher", "nowhere", "checkpoints/tiny"),
+    under(DISTILLATION, "distillation.beta", "0.5", "0"),
+    under(DISTILLATION, "distillation.temperature", "1", "3"),
+    under(DISTILLATION, "distillation.top_k", "64", "2"),
+    under(DISTILLATION, "distillation.kd_ratio", "1", "0.5"),
     under(SIMPO, "simpo.beta", "2", "3"),
     under(SIMPO, "simpo.gamma", "1", "0"),
     under(SIMPO, "simpo.label_smoothing", "0", "0.3"),

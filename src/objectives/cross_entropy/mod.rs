@@ -11,9 +11,12 @@ use crate::model::blocks::CapSlopes;
 use crate::model::{Description, Gradients, Model};
 use crate::ops::{GivenGradients, LogitConfig, flat, from_vec, host, indices};
 
+mod by_teacher;
 mod on_cpu;
 #[cfg(feature = "gpu")]
 mod on_gpu;
+
+pub use by_teacher::{divergence, divergence_backward, top_tokens};
 
 /// The target positions of a micro-batch, on the host.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,233 @@
+//! Distillation (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"): the model
+//! learns the probabilities that a teacher gives to tokens at the places of the targets. The
+//! divergence is that of TRL's `GKDTrainer` (Agarwal et al. 2024, "On-Policy Distillation of
+//! Language Models"), without its own completions.
+//!
+//! Of the teacher the likeliest tokens are known, and what all others have together, which is one
+//! outcome more. They are computed once, before the run, and come with the batches.
+
+mod divergence;
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+
+use self::divergence::generalised_jsd;
+use super::cross_entropy::{divergence as losses_of, divergence_backward};
+use super::pairwise::section;
+use super::{
+    Loss, LossSum, Objective, ObjectiveEntry, Records, Scales, Supervised, Targets,
+    next_token_backward, next_token_scores,
+};
+use crate::data::Batch;
+use crate::document::Values;
+use crate::document::key::{DefaultValue, Key, Range, ValueKind};
+use crate::error::{Error, Result};
+use crate::model::Gradients;
+
+pub(super) const ENTRY: ObjectiveEntry = ObjectiveEntry {
+    name: "distillation",
+    section: Some(section(
+        "distillation",
+        &["distillation"],
+        "Learning the probabilities that a larger model gives to tokens.",
+        KEYS,
+    )),
+    records: Records::Any,
+    build: |values| Box::new(Distillation::read(values)),
+};
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "distillation.teacher",
+        ValueKind::Line,
+        DefaultValue::Absent("none: it must be named"),
+        "The model that is learnt from: a directory, or owner/name of a model on the hub, with \
+         `@revision` behind it for another than `main`. It needs the tokenizer of the base model. \
+         Its weights are in memory only before the run, while its probabilities are computed: \
+         these are filed in the cache, and found there by every run with the same teacher, data \
+         and settings.",
+    )
+    .example("\"HuggingFaceTB/SmolLM2-1.7B-Instruct\"")
+    .names(&[("TRL", "teacher_model_name_or_path")]),
+    Key::new(
+        "distillation.beta",
+        ValueKind::Number(Range::closed(0.0, 1.0)),
+        DefaultValue::Value("0.5"),
+        "Which divergence is minimised: 0 is the forward one (Kullback-Leibler of the model from \
+         the teacher), which covers all that the teacher may say; 1 is the reverse one, which \
+         keeps to what the teacher finds likely; between them lies the generalised Jensen-Shannon \
+         divergence.",
+    )
+    .example("0"),
+    Key::new(
+        "distillation.temperature",
+        ValueKind::Number(Range::closed(0.1, 100.0)),
+        DefaultValue::Value("1"),
+        "What the scores of both models are divided by before they are compared: above 1, \
+         unlikely tokens count more.",
+    )
+    .example("2")
+    .names(&[("axolotl", "kd_temperature")]),
+    Key::new(
+        "distillation.top_k",
+        ValueKind::Integer { min: 1, max: 1 << 20 },
+        DefaultValue::Value("64"),
+        "How many of the teacher's likeliest tokens are kept for each target token, 8 bytes each. \
+         All others together are one outcome more.",
+    )
+    .example("128"),
+    Key::new(
+        "distillation.kd_ratio",
+        ValueKind::Number(Range::closed(0.0, 1.0)),
+        DefaultValue::Value("1"),
+        "The share of the divergence in the loss; the rest is the cross-entropy of the target \
+         tokens.",
+    )
+    .example("0.5")
+    .names(&[("torchtune", "kd_ratio"), ("axolotl", "kd_alpha")]),
+];
+
+/// The model that is learnt from, and what of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeacherConfig {
+    /// As a configuration names it.
+    pub model: String,
+    /// How many of its likeliest tokens are kept.
+    pub top_k: usize,
+    /// What its scores are divided by.
+    pub temperature: f32,
+}
+
+#[derive(Debug)]
+struct Distillation {
+    teacher: TeacherConfig,
+    beta: f64,
+    /// The share of the divergence.
+    ratio: f64,
+}
+
+/// Means over target tokens.
+const METRICS: [&str; 2] = ["divergence", "cross_entropy"];
+
+impl Distillation {
+    fn read(values: &Values) -> Self {
+        #[expect(clippy::cast_possible_truncation)] // scores are f32
+        let temperature = values.number("distillation.temperature") as f32;
+        let model = values.optional_text("distillation.teacher").unwrap_or_default().to_owned();
+        Self {
+            teacher: TeacherConfig { model, top_k: values.size("distillation.top_k"), temperature },
+            beta: values.number("distillation.beta"),
+            ratio: values.number("distillation.kd_ratio"),
+        }
+    }
+
+    /// What each target counts.
+    fn weights(batch: &Batch) -> Vec<f64> {
+        match batch.weights.as_slice() {
+            [] => vec![1.0; batch.targets.len()],
+            weights => weights.iter().copied().map(f64::from).collect(),
+        }
+    }
+
+    /// Whether the cross-entropy is a part of the loss, or all of it.
+    fn has_cross_entropy(&self, batch: &Batch) -> bool {
+        self.ratio < 1.0 || batch.teacher.is_empty()
+    }
+
+    /// The loss from those of all targets, weighted.
+    fn sum(&self, batch: &Batch, divergences: &[f64], losses: &[f64]) -> Loss {
+        let weights = Self::weights(batch);
+        let sum = |all: &[f64]| all.iter().zip(&weights).map(|(one, weight)| one * weight).sum();
+        let (divergence, cross_entropy): (f64, f64) = (sum(divergences), sum(losses));
+        let ratio = if batch.teacher.is_empty() { 0.0 } else { self.ratio };
+        let both = ratio * divergence + (1.0 - ratio) * cross_entropy;
+        Loss { sum: LossSum::Number(both), metrics: vec![divergence, cross_entropy] }
+    }
+
+    /// The cross-entropy of each target, at no temperature.
+    fn losses(&self, batch: Supervised) -> Vec<f64> {
+        if !self.has_cross_entropy(batch.batch) {
+            return Vec::new();
+        }
+        let targets = Targets { temperature: 1.0, ..batch.targets };
+        let scores = next_token_scores(batch.model, batch.x, targets);
+        scores.into_iter().map(|(loss, _)| loss).collect()
+    }
+}
+
+impl Objective for Distillation {
+    fn count(&self, batch: &Batch) -> u64 {
+        batch.targets.len() as u64
+    }
+
+    fn weighs_tokens(&self) -> bool {
+        true
+    }
+
+    fn check(&self, _validates: bool) -> Result<()> {
+        if !self.teacher.model.is_empty() {
+            return Ok(());
+        }
+        Err(Error::config("`train.objective = \"distillation\"` needs a teacher")
+            .hint("name the model to learn from as `distillation.teacher`"))
+    }
+
+    fn teacher(&self) -> Option<&TeacherConfig> {
+        Some(&self.teacher)
+    }
+
+    fn temperature(&self) -> f32 {
+        self.teacher.temperature
+    }
+
+    fn loss(&self, batch: Supervised) -> Loss {
+        let of = |teacher: &[f64], own: &[f64]| generalised_jsd(teacher, own, self.beta);
+        let teacher = &batch.batch.teacher;
+        let divergences = match teacher.is_empty() {
+            true => Vec::new(),
+            false => losses_of(batch.model, batch.x, batch.targets, teacher, &of),
+        };
+        self.sum(batch.batch, &divergences, &self.losses(batch))
+    }
+
+    fn backward(&self, batch: Supervised, scale: f64, sums: &mut Gradients) -> (Loss, Tensor<2>) {
+        let Supervised { model, x, targets, .. } = batch;
+        let teacher = &batch.batch.teacher;
+        let ratio = if teacher.is_empty() { 0.0 } else { self.ratio };
+        let weights = Self::weights(batch.batch);
+        #[expect(clippy::cast_possible_truncation)] // gradients are f32
+        let scaled = |share: f64| -> Vec<f32> {
+            weights.iter().map(|weight| (scale * share * weight) as f32).collect()
+        };
+        let (mut divergences, mut dx) = (Vec::new(), None);
+        if !teacher.is_empty() {
+            let of = |teacher: &[f64], own: &[f64]| generalised_jsd(teacher, own, self.beta);
+            let scales = scaled(ratio);
+            let scales = Scales::Each(&scales);
+            let learnt = (teacher.as_slice(), &of as _);
+            let (losses, gradient) = divergence_backward(model, x, targets, learnt, scales, sums);
+            (divergences, dx) = (losses, Some(gradient));
+        }
+        let losses = self.losses(batch);
+        if self.has_cross_entropy(batch.batch) {
+            let targets = Targets { temperature: 1.0, ..targets };
+            let scales = scaled(1.0 - ratio);
+            let scales = Scales::Each(&scales);
+            let (_, gradient) = next_token_backward(model, x, targets, scales, sums);
+            dx = Some(dx.map_or_else(|| gradient.clone(), |dx| dx + gradient.clone()));
+        }
+        let dx = dx.unwrap_or_else(|| x.zeros_like());
+        (self.sum(batch.batch, &divergences, &losses), dx)
+    }
+
+    fn metrics(&self) -> &'static [&'static str] {
+        &METRICS
+    }
+
+    fn report(&self, means: &[f64]) -> BTreeMap<String, f64> {
+        let named = METRICS.iter().zip(means);
+        let told = named.filter(|(name, _)| **name != "cross_entropy" || self.ratio < 1.0);
+        told.map(|(name, mean)| ((*name).to_owned(), *mean)).collect()
+    }
+}

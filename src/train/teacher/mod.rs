@@ -1,0 +1,167 @@
+//! The model that a run learns from (`distillation.teacher`): found and checked like a base model,
+//! and asked once, before the base is loaded. What it says is filed in the cache.
+
+mod ask;
+mod file;
+
+use self::file::TeacherFile;
+pub use self::file::filed_teachers;
+pub(super) use ask::learn_from_teacher;
+
+use crate::artifact::base_record::BaseRecord;
+use crate::artifact::parent::Parent;
+use crate::config::{Recompute, RunConfig};
+use crate::data::{Batch, Tokenizer};
+use crate::engine::{Estimate, TrainedParameters, Workload, estimate};
+use crate::error::{Error, ErrorCode, Result};
+use crate::event::bytes;
+use crate::files::{Digest, FileEntry, hash_file};
+use crate::gguf;
+use crate::hub::{ModelDirectory, Supply};
+use crate::model::{Description, inspect};
+use crate::objectives::{self, TeacherConfig};
+use crate::train::approval::Approval;
+use crate::train::base_signature::{BaseSignature, base_signature};
+use crate::weights::shard_names;
+
+/// A model to learn from, which is there, whole.
+pub struct Teacher {
+    pub(super) config: TeacherConfig,
+    directory: ModelDirectory,
+    /// What it is made of.
+    pub(super) description: Description,
+    /// Its configuration and its weights.
+    files: Vec<FileEntry>,
+    signed: BaseSignature,
+    record: BaseRecord,
+    /// What it says of the data, once it was asked.
+    said: Option<TeacherFile>,
+}
+
+impl Teacher {
+    /// Finds the teacher that a configuration names, if its objective learns from one.
+    ///
+    /// # Errors
+    /// When there is none, it is not allowed, or it is no whole model.
+    pub fn find(config: &RunConfig, supply: &Supply, approval: &Approval) -> Result<Option<Self>> {
+        let objective = objectives::chosen(&config.owned);
+        let Some(settings) = objective.teacher() else { return Ok(None) };
+        let named = |error: Error| error.because("`distillation.teacher` names it");
+        let directory = supply.named(&settings.model).and_then(ModelDirectory::as_base);
+        let directory = directory.map_err(named)?;
+        let signed = base_signature(&directory.path)?;
+        let found = inspect(&directory.path).map_err(named)?;
+        let mut files = vec![found.config.file.clone()];
+        for name in shard_names(&directory.path)? {
+            files.push(hash_file(&directory.path.join(&name), &name)?);
+        }
+        for file in &files {
+            signed.expect(&directory.path, file)?;
+        }
+        directory.expect(&files)?;
+        let mut parent = Parent::of(&directory.path, signed.state)?;
+        if let (Some(parent), Some(_)) = (&mut parent, directory.commit()) {
+            parent.name.clone_from(&directory.id);
+        }
+        let record = BaseRecord {
+            id: directory.id.clone(),
+            revision: directory.commit().map(str::to_owned),
+            files: files.clone(),
+            gguf: gguf::source_of(&directory.path)?,
+            trust: approval.adapter(&directory, &files)?,
+            parent,
+        };
+        let (config, description) = (settings.clone(), found.description);
+        let said = None;
+        Ok(Some(Self { config, directory, description, files, signed, record, said }))
+    }
+
+    /// As the lineage has it.
+    pub fn record(&self) -> &BaseRecord {
+        &self.record
+    }
+
+    /// The digests of its files.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.files.iter().map(|file| file.sha256)
+    }
+
+    /// Its tokens must be those of the base model: probabilities are compared token by token.
+    ///
+    /// # Errors
+    /// Names the first token that is another.
+    pub fn expect_tokenizer(&self, own: &Tokenizer) -> Result<()> {
+        let theirs = Tokenizer::load(&self.directory.path)?;
+        if theirs.digest() == own.digest() {
+            return Ok(());
+        }
+        let shown = |name: Option<String>| {
+            name.map_or("no token".to_owned(), |name| format!("`{}`", name.escape_debug()))
+        };
+        let most = u32::try_from(own.vocabulary_size().max(theirs.vocabulary_size()));
+        let other = (0..most.unwrap_or(u32::MAX)).find_map(|token| {
+            let (ours, theirs) = (own.token_name(token), theirs.token_name(token));
+            (ours != theirs).then(|| (token, shown(ours), shown(theirs)))
+        });
+        let Some((token, ours, theirs)) = other else { return Ok(()) };
+        Err(Error::tokenizer("the teacher has another tokenizer than the base model")
+            .at(&self.directory.path)
+            .because(format!("token {token} is {theirs} there, and {ours} in the base model"))
+            .because("distillation compares the probabilities of both token by token")
+            .hint("name a teacher of the family of the base model as `distillation.teacher`"))
+    }
+
+    /// What is in memory while it is asked, beside the program; a row at a time.
+    pub fn memory(&self, work: Workload) -> Estimate {
+        let trained = TrainedParameters { count: 0, state_bytes: 0, averages: false };
+        let asked = Workload {
+            trained,
+            adapted: true,
+            rows: 1,
+            recompute: Recompute::Layers,
+            coded: (0, 0),
+            saves: false,
+            ..work
+        };
+        estimate(&self.description, asked, 0)
+    }
+
+    /// Gives a batch what the teacher says of its targets, once it was asked.
+    ///
+    /// # Errors
+    /// When the file with that is damaged.
+    pub fn teach(&self, batch: &mut Batch) -> Result<()> {
+        self.said.as_ref().map_or(Ok(()), |file| file.teach(batch))
+    }
+
+    /// What is asked of it, in a line.
+    pub fn line(&self, targets: u64) -> String {
+        let Self { config, description, .. } = self;
+        format!(
+            "{} ({}), asked before the run about {targets} target tokens: its {} likeliest each, \
+             {} in the cache",
+            config.model,
+            description.model_type,
+            config.top_k.min(description.outputs()),
+            bytes(self.file_bytes(targets))
+        )
+    }
+
+    /// Bytes of the file for so many target tokens.
+    pub fn file_bytes(&self, targets: u64) -> u64 {
+        targets * (8 * self.config.top_k.min(self.description.outputs()) as u64 + 4)
+    }
+
+    /// Files that were read must be those that were looked at before.
+    fn unchanged(&self, read: &[FileEntry]) -> Result<()> {
+        for file in read {
+            self.signed.expect(&self.directory.path, file)?;
+            if !self.digests().any(|digest| digest == file.sha256) {
+                let what = "the file changed after it was checked";
+                let path = self.directory.path.join(&file.path);
+                return Err(Error::refused(ErrorCode::Changed, what).at(path));
+            }
+        }
+        Ok(())
+    }
+}
