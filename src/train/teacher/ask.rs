@@ -141,7 +141,7 @@ fn ask(
 fn load(prepared: &Prepared, teacher: &Teacher) -> Result<Model> {
     let (kernels, arithmetic) = (prepared.config.device.kernels, prepared.precision.arithmetic);
     let computing = ComputeConfig { kernels, arithmetic, ..prepared.opened.computing() };
-    let frozen = FrozenWeights { frozen: true, linears: None, head: None };
+    let frozen = FrozenWeights { frozen: true, linears: None, head: None, on_disk: None };
     let device = &prepared.opened.device;
     let path = &teacher.directory.path;
     let loaded = device::guarded(prepared.on_gpu(), "loading the teacher", || {
