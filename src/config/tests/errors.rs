@@ -78,7 +78,7 @@ hint: did you mean `[model]`?
 error[config]: unknown section `[banana]`
   at run.toml:5:2
 
-hint: the sections are `model`, `data`, `lora`, `train`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, `classification`, `reward`, `grpo`, `eval`, `checkpoint`, `output`, `trust`, `device`
+hint: the sections are `model`, `data`, `lora`, `train`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, `classification`, `reward`, `grpo`, `distillation`, `eval`, `checkpoint`, `output`, `trust`, `device`
 "#]],
     );
 }
@@ -186,7 +186,7 @@ hint: `scale` is mlx-lm's and has no key here: `lora.lora_alpha` is that times `
 error[config]: unknown key `nothing_known` in `[lora_parameters]`
   at run.toml:8:1
 
-hint: the sections are `model`, `data`, `lora`, `train`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, `classification`, `reward`, `grpo`, `eval`, `checkpoint`, `output`, `trust`, `device`
+hint: the sections are `model`, `data`, `lora`, `train`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, `classification`, `reward`, `grpo`, `distillation`, `eval`, `checkpoint`, `output`, `trust`, `device`
 
 error[config]: unknown key `_component_` in `[optimizer]`
   at run.toml:10:1

@@ -31,6 +31,9 @@ fn overrides_for(key: &Key) -> Vec<String> {
         let reward = "grpo.reward=[{ name = \"another\", kind = \"exact\" }]";
         overrides.extend(["lora={}", reward].map(str::to_owned));
     }
+    if section_of(key).name == "distillation" {
+        overrides.push("distillation.teacher=another".to_owned());
+    }
     if key.path == "classification.calibrate" {
         overrides.push("data.val_size=1".to_owned());
     }

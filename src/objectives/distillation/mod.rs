@@ -85,7 +85,7 @@ const KEYS: &[Key] = &[
          tokens.",
     )
     .example("0.5")
-    .names(&[("torchtune", "kd_ratio"), ("axolotl", "kd_alpha")]),
+    .names(&[("axolotl", "kd_alpha")]),
 ];
 
 /// The model that is learnt from, and what of it.
