@@ -15,17 +15,36 @@ use indicatif::{MultiProgress, ProgressBar};
 use self::escape::{Escape, Form};
 
 pub use self::escape::{hung, is_invisible, one_line, printable};
-pub use self::json_lines::{LOG_FORMAT, LOG_FORMATS, draws, is_json, log, use_json};
+pub use self::json_lines::{LOG_FORMAT, LOG_FORMATS, is_json, use_json};
 
 /// The standard output of a hidden command, which only this program reads.
 pub fn answers() -> io::Stdout {
     io::stdout()
 }
 
+/// Whether bars can be drawn: a person looks at stderr.
+pub fn draws() -> bool {
+    !is_json() && io::stderr().is_terminal()
+}
+
+/// Writes a line of this level to stderr, with more beside it, where messages are JSON.
+pub fn log(level: &str, message: &str, more: serde_json::Value) {
+    if is_json() {
+        let _ = writeln!(io::stderr(), "{}", json_lines::line_of_now(level, message, more));
+    }
+}
+
+fn log_text(text: &str) {
+    let (level, message) = json_lines::level_of(text);
+    if !message.is_empty() {
+        log(level, message, serde_json::Value::Null);
+    }
+}
+
 /// Writes one message to stderr; a closed stderr is nobody's problem.
 pub fn say(text: &str) {
     match is_json() {
-        true => json_lines::log_text(text),
+        true => log_text(text),
         false => say_block(&hung(text)),
     }
 }
@@ -34,7 +53,7 @@ pub fn say(text: &str) {
 /// or indented, before.
 pub fn say_block(text: &str) {
     if is_json() {
-        return json_lines::log_text(text);
+        return log_text(text);
     }
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::artifact::keys::config_home;
 use crate::cli::sign::command;
 use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, environment, talk, talk_of};
-use crate::config::Loaded;
+use crate::config::{Loaded, RunConfig};
 use crate::error::{Error, Result};
 use crate::event::Stop;
 use crate::report::{Console, LivePage, Notified, PAGE_FILE, Signals, Transfers, write_page};
@@ -69,8 +69,8 @@ pub struct RunArgs {
     /// save took longer, the run stops without another one
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
-    /// Tell how the run ended: an address (`https://…`) gets a `POST` of JSON, a program, or an array
-    /// of program and arguments, gets it on stdin. Else FIREBRAND_NOTIFY says whom
+    /// Tell how the run ended: an address (`https://…`) gets a `POST` of JSON, a program, or an
+    /// array of program and arguments, gets it on stdin. Else FIREBRAND_NOTIFY says whom
     #[arg(long, value_name = "PROGRAM|URL")]
     notify: Option<String>,
     /// Say nothing but warnings and errors
@@ -206,42 +206,57 @@ fn run_until(args: &Args, ended: &mut Option<Value>) -> Result<ExitCode> {
         }
         (outcome, _) => outcome?,
     };
-    let name = &loaded.config.name;
+    *ended = news(&loaded.config, &outcome);
+    tell_outcome(&outcome, &loaded.config, how.quiet)
+}
+
+/// What is to be told of how a run ended; nothing where it had ended before.
+fn news(config: &RunConfig, outcome: &RunOutcome) -> Option<Value> {
+    let (name, directory) = (&config.name, &config.output.dir);
     match outcome {
         RunOutcome::Finished(published) => {
-            page(&loaded.config.output.dir);
-            *ended = Some(json!({
-                "event": "finished", "run": name, "directory": directory,
-                "artifact": published.artifact.display().to_string(),
+            let artifact = published.artifact.display().to_string();
+            Some(json!({
+                "event": "finished", "run": name, "directory": directory, "artifact": artifact,
                 "eval_loss": published.losses.map(|(before, after)| [before, after]),
-                "text": format!("{name} is finished: {}", published.artifact.display()),
-            }));
-            if !how.quiet {
-                tell(&published);
+                "text": format!("{name} is finished: {artifact}"),
+            }))
+        }
+        RunOutcome::Paused { step, total, .. } => Some(json!({
+            "event": "interrupted", "run": name, "directory": directory,
+            "step": step, "steps": total,
+            "text": format!("{name} stopped after step {step} of {total}"),
+        })),
+        RunOutcome::AlreadyFinished(_) => None,
+    }
+}
+
+/// Says how a run ended.
+fn tell_outcome(outcome: &RunOutcome, config: &RunConfig, quiet: bool) -> Result<ExitCode> {
+    match outcome {
+        RunOutcome::Finished(published) => {
+            page(&config.output.dir);
+            if !quiet {
+                tell(published);
             }
             data_line(&published.artifact.display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
         RunOutcome::AlreadyFinished(artifact) => {
             talk("this run is finished; `--resume never` would restart");
-            if !Path::new(&loaded.config.output.dir).join(PAGE_FILE).exists() {
-                page(&loaded.config.output.dir); // it was ended before the page was written
+            if !Path::new(&config.output.dir).join(PAGE_FILE).exists() {
+                page(&config.output.dir); // it was ended before the page was written
             }
             data_line(&artifact.display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
         RunOutcome::Paused { step, total, stop } => {
             talk(&format!("stopped after step {step} of {total}; the same command continues"));
-            *ended = Some(json!({
-                "event": "interrupted", "run": name, "directory": directory,
-                "step": step, "steps": total,
-                "text": format!("{name} stopped after step {step} of {total}"),
-            }));
             let status = serde_json::json!({
                 "status": "interrupted", "resumable": true, "step": step, "steps": total,
             });
             data_json(&status.to_string())?;
-            Ok(exit_code(stop))
+            Ok(exit_code(*stop))
         }
     }
 }

@@ -281,9 +281,9 @@ impl Batch {
     ///
     /// SHA-256 over little-endian numbers: rows and length as 64 bits; then as 32 bits each all
     /// tokens, all positions, all documents, and index and token of all targets; then the bits of
-    /// their weights, where those are not all 1, and of their margins, where those are not all 0; of
-    /// those that were sampled then the bits of the
-    /// advantage, those of the log-probability or -1, and 1 or 0 for whether it is left out.
+    /// their weights, where those are not all 1, and of their margins, where those are not all 0;
+    /// of those that were sampled then the bits of the advantage, those of the log-probability or
+    /// -1, and 1 or 0 for whether it is left out.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::with_capacity(16 + 12 * self.tokens.len() + 8 * self.targets.len());
         bytes.extend_from_slice(&(self.rows as u64).to_le_bytes());

@@ -165,6 +165,9 @@ fn every_key_changes_the_suite() {
         "command" | "timeout_seconds" => {
             "name = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\n".to_owned()
         }
+        "run_seconds" | "run_memory" | "append_reference" => {
+            "name = \"a\"\nkind = \"code\"\ncommand = [\"x\"]\n".to_owned()
+        }
         "schema" => {
             "name = \"a\"\nkind = \"json_schema\"\nschema = \"FOLDER/other.json\"\n".to_owned()
         }

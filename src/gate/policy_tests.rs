@@ -248,7 +248,11 @@ fn every_key_changes_the_policy() {
             }
             Some(section) => (
                 shown(&format!("[eval]\nSUITE\n[{section}]\n{}", required(section))),
-                format!("[eval]\nSUITE\n[{section}]\n{} = {line}\n", key.name()),
+                format!(
+                    "[eval]\nSUITE\n[{section}]\n{} = {line}\n{}",
+                    key.name(),
+                    beside(key.path)
+                ),
             ),
             None => (
                 shown("[eval]\nSUITE\n"),
@@ -283,5 +287,14 @@ fn every_key_changes_the_policy() {
 }
 
 fn required(section: &str) -> &'static str {
-    if section == "baseline" { "model = \"another\"\n" } else { "" }
+    match section {
+        "baseline" => "model = \"another\"\n",
+        "coverage" => "training = \"another.json\"\n",
+        _ => "",
+    }
+}
+
+/// What a key is not without.
+fn beside(path: &str) -> &'static str {
+    if path == "coverage.min_share" { required("coverage") } else { "" }
 }

@@ -95,7 +95,8 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// Whether documents of it that follow each other begin alike, as answers to the same prompt do.
+    /// Whether documents of it that follow each other begin alike, as answers to the same prompt
+    /// do.
     fn shares_prompts(&self) -> bool {
         false
     }

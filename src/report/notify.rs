@@ -94,6 +94,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn a_program_gets_the_message_and_may_fail() {
@@ -138,8 +139,15 @@ mod tests {
         });
         let notified = Notified::Address(address);
         notified.tell(&json!({"event": "failed"})).unwrap();
-        let error = notified.tell(&json!({})).unwrap_err().to_string();
-        assert!(error.contains("500") && !error.contains("secret"), "{error}");
+        says(
+            notified.tell(&json!({})).unwrap_err().to_string(),
+            snapbox::str![[r#"
+error[network]: the address did not take the message
+  because http status: 500
+
+hint: it must answer a `POST` of JSON with a status from 200 to 299
+"#]],
+        );
         let heard = server.join().unwrap();
         assert!(heard[0].0.starts_with("POST /hook?key=secret HTTP/1.1"), "{}", heard[0].0);
         assert_eq!(heard[0].1, "{\"event\":\"failed\"}\n");

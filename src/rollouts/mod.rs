@@ -17,7 +17,7 @@ pub use self::prompts::{RolloutPrompt, prompts_of};
 pub use self::rows::rows_of;
 pub use self::summary::{summary, validation_summary};
 use crate::data::Codec;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Model, Sampling, generate_groups};
 use crate::objectives::RolloutConfig;
 use crate::random::Stream;
@@ -102,7 +102,13 @@ impl RolloutWriter {
     /// When a reward cannot be used.
     pub fn new(config: &RolloutConfig, seed: u64, max_seq_len: usize) -> Result<Self> {
         let scorers = config.rewards.iter();
-        let scorers = scorers.map(|it| Ok((it.name.clone(), it.weight, it.scorer()?)));
+        let scorers = scorers.map(|it| {
+            let scorer = it.scorer()?;
+            let asks =
+                |error: Error| error.because(format!("the reward `{}` asks for it", it.name));
+            scorer.check().map_err(asks)?;
+            Ok((it.name.clone(), it.weight, scorer))
+        });
         Ok(Self {
             config: config.clone(),
             scorers: scorers.collect::<Result<_>>()?,
@@ -233,8 +239,7 @@ impl RolloutWriter {
                     })
                 })
                 .collect();
-            let asks =
-                |error: crate::error::Error| error.because(format!("the reward `{name}` asks it"));
+            let asks = |error: Error| error.because(format!("the reward `{name}` asks it"));
             found.push(scorer.scores(&answers).map_err(asks)?);
         }
         let completions = groups.iter_mut().flat_map(|group| &mut group.completions);

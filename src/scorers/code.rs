@@ -65,6 +65,7 @@ impl CodeRunner {
                 if self.append_reference { format!("\n{reference}\n") } else { String::new() };
             Ok(f64::from(u8::from(self.run(&format!("{answer}{tests}"))?)))
         };
+        self.check()?; // without a sandbox nothing would be right
         answers.par_iter().map(score).collect()
     }
 

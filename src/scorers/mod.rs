@@ -96,11 +96,7 @@ impl Scorer {
                     return Err((Error::config("`command` is empty"), entry.place("command")));
                 }
                 match kind {
-                    "code" => {
-                        let runner = code_runner(entry, command);
-                        runner.check().map_err(|error| (error, entry.place("kind")))?;
-                        ScorerKind::Code(runner)
-                    }
+                    "code" => ScorerKind::Code(code_runner(entry, command)),
                     _ => {
                         let timeout = Duration::from_secs(entry.integer("timeout_seconds"));
                         ScorerKind::Command { command, timeout }
@@ -110,6 +106,17 @@ impl Scorer {
         };
         let extract = entry.optional_text("extract").map(|text| expression(&text));
         Ok(Self { kind, extract })
+    }
+
+    /// Sees to it that answers can be scored here.
+    ///
+    /// # Errors
+    /// When there is no sandbox to run code in.
+    pub fn check(&self) -> Result<()> {
+        match &self.kind {
+            ScorerKind::Code(runner) => runner.check(),
+            _ => Ok(()),
+        }
     }
 
     /// How good each answer is: 1 or 0, or what a program says.

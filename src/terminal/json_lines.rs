@@ -1,6 +1,5 @@
 //! Messages as lines of JSON, for programs that collect logs: `FIREBRAND_LOG_FORMAT=json`.
 
-use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
@@ -24,18 +23,9 @@ pub fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
-/// Whether bars can be drawn: a person looks at stderr.
-pub fn draws() -> bool {
-    !is_json() && io::stderr().is_terminal()
-}
-
-/// Writes a line of this level to stderr, with more beside it, where messages are JSON; a closed
-/// stderr is nobody's problem.
-pub fn log(level: &str, message: &str, more: Value) {
-    if is_json() {
-        let time = jiff::Timestamp::now().to_string();
-        let _ = writeln!(io::stderr().lock(), "{}", line(&time, level, message, more));
-    }
+/// A line of this level of now, with more beside it.
+pub(super) fn line_of_now(level: &str, message: &str, more: Value) -> String {
+    line(&jiff::Timestamp::now().to_string(), level, message, more)
 }
 
 fn line(time: &str, level: &str, message: &str, more: Value) -> String {
@@ -49,15 +39,12 @@ fn line(time: &str, level: &str, message: &str, more: Value) -> String {
     Escape::new(Form::Json).all(&Value::Object(fields).to_string())
 }
 
-/// A message of people as a line: warnings and errors begin with the word.
-pub(super) fn log_text(text: &str) {
-    let (level, message) = match text.split_once(": ") {
-        Some(("warning", rest)) => ("warning", rest),
-        Some((word, _)) if word == "error" || word.starts_with("error[") => ("error", text),
-        _ => ("info", text),
-    };
-    if !message.trim().is_empty() {
-        log(level, message.trim(), Value::Null);
+/// A message of people with its level: warnings and errors begin with the word.
+pub(super) fn level_of(text: &str) -> (&'static str, &str) {
+    match text.split_once(": ") {
+        Some(("warning", rest)) => ("warning", rest.trim()),
+        Some((word, _)) if word == "error" || word.starts_with("error[") => ("error", text.trim()),
+        _ => ("info", text.trim()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! A file store of MLflow (`mlflow/store/tracking/file_store.py`): folders of an experiment with one
-//! run, a file a metric with a line a step, a file a setting.
+//! A file store of MLflow (`mlflow/store/tracking/file_store.py`): folders of an experiment with
+//! one run, a file a metric with a line a step, a file a setting.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

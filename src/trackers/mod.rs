@@ -73,8 +73,8 @@ const KEYS: &[Key] = &[Key::new(
     ValueKind::Choices(&NAMES),
     DefaultValue::Absent("`metrics.jsonl`, `timings.jsonl` and `report.html` alone"),
     "Curves in the formats of other programs, in the run directory: `tensorboard` writes event \
-     files into `tensorboard/`, `csv` a table, `metrics.csv`, `prometheus` the newest numbers in its \
-     text format, `metrics.prom`, `mlflow` a file store, `mlruns/`, `wandb` a run of Weights & \
+     files into `tensorboard/`, `csv` a table, `metrics.csv`, `prometheus` the newest numbers in \
+     its text format, `metrics.prom`, `mlflow` a file store, `mlruns/`, `wandb` a run of Weights & \
      Biases that `wandb sync` uploads, `wandb/`. Nothing is sent.",
 )
 .example("[\"tensorboard\"]")

@@ -73,6 +73,12 @@ impl Prepared<'_> {
             fact("memory plan", format!("{choice}: {}", self.memory_plan().about()));
         }
         self.announce_kernels(observer);
+        self.say_what_differs(observer);
+    }
+
+    /// What of it is not as may be expected.
+    fn say_what_differs(&self, observer: &mut dyn Observer) {
+        let config = self.config;
         if !self.micro_batch_split.is_none() {
             observer.on(Event::Note(format!(
                 "{} of a micro-batch of {}: the device takes no tensors of more than {}",

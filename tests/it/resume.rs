@@ -391,6 +391,7 @@ error[file]: cannot read the schema
   at nowhere.json
   because No such file or directory (os error 2)
   because the reward `fits` asks for it
+
 "#]],
     );
 }

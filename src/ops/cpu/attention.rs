@@ -8,6 +8,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::branches::hide;
 use super::element::{F32, Format};
 use super::host_tensor::{AsLhs, HostTensor};
 use super::packed::{Left, PANEL, PackedRhs, View, convert};
@@ -49,9 +50,6 @@ pub struct Mixed<F: Format> {
     logs: Vec<Vec<f32>>,
 }
 
-/// The score of what is not seen: its weight is exactly zero, and its square is finite.
-const HIDDEN: f32 = -1e15;
-
 /// What is to be packed, and how.
 type Pack<'a, F> = (&'a Left<F>, fn(View<<F as Format>::Stored>) -> PackedRhs<F>);
 
@@ -79,18 +77,6 @@ impl QueryBlock {
     /// Weights of the block without what they are padded with.
     fn of<F: Format>(self, weights: &Left<F>) -> View<'_, F::Stored> {
         weights.view().part((0, self.count), (0, self.keys))
-    }
-
-    /// Puts out of sight what its queries of a branch do not see.
-    fn hide(self, branch: &Branch, scores: &mut [f32]) {
-        let end = self.first_key + self.keys;
-        let from = branch.hidden.start.clamp(self.first_key, end) - self.first_key;
-        let to = branch.hidden.end.clamp(self.first_key, end) - self.first_key;
-        for (query, row) in (self.first..).zip(scores.chunks_exact_mut(self.keys)) {
-            if branch.places.contains(&query) {
-                row[from..to.max(from)].fill(HIDDEN);
-            }
-        }
     }
 
     /// Keys before it, where they are outputs of a product.
@@ -261,7 +247,7 @@ impl<F: AsLhs> Attention<'_, F> {
             cap_scores(numbers, scale, cap);
         }
         for branch in self.branches.iter().filter(|branch| branch.document == document) {
-            block.hide(branch, numbers);
+            hide(block, branch, numbers);
         }
         let numbers = View::new(numbers, block.count, block.keys);
         let window = window.unwrap_or(usize::MAX);

@@ -145,7 +145,9 @@ fn with_minima(values: &[f32], fit: FitWithMinimum, bytes: &mut [u8]) -> [u8; LA
         let codes = &mut codes[part * SMALL..][..SMALL];
         [scales[part], minima[part]] = fit.of(values, codes);
     }
-    let largest = |all: &[f32]| all.iter().fold(0.0_f32, |largest, one| largest.max(*one));
+    // Of two zeros the first one, as in C: `max` may take either.
+    let larger = |largest, one: &f32| if *one > largest { *one } else { largest };
+    let largest = |all: &[f32]| all.iter().fold(0.0_f32, larger);
     let (scale, minimum) = (largest(&scales), largest(&minima));
     let to_codes = |all: [f32; PARTS], largest: f32| {
         let inverse = if largest > 0.0 { SIX_BITS / largest } else { 0.0 };
