@@ -6,8 +6,8 @@
 //! vectors, `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`, with
 //! `branches`), `convolution`, `delta_rule` and `loss` are what a model does besides; `projection`
 //! is a linear layer, with the addition of `low_rank`; `project` reads prompts; `few`, `decode` and
-//! `cached` write text, a few rows at a time; `speed` measures products; `host_tensor` and `run` are
-//! the way in. Blocks of models are made of these (`model/blocks`).
+//! `cached` write text, a few rows at a time; `speed` measures products; `host_tensor` and `run`
+//! are the way in. Blocks of models are made of these (`model/blocks`).
 
 mod attention;
 mod branches;
