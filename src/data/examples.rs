@@ -8,9 +8,9 @@
 //! A block is up to [`BLOCK_EXAMPLES`] consecutive examples, or about [`BLOCK_BYTES`]. Numbers are
 //! little-endian. An example: line (8 bytes), digest of its record (32), weight of its loss (4),
 //! margin of a pair (4), number of tokens (4), number of runs (4), the runs (4 each: given, trained
-//! on, given, …), the tokens (2 or 4 each). The facts: digest, line, what its order goes by, tokens, target tokens
-//! (32 + 8 + 8 + 4 + 4). Blocks, facts and index carry digests that are checked whenever they are
-//! read.
+//! on, given, …), the tokens (2 or 4 each). The facts: digest, line, what its order goes by,
+//! tokens, target tokens (32 + 8 + 8 + 4 + 4). Blocks, facts and index carry digests that are
+//! checked whenever they are read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
