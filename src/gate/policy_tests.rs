@@ -236,6 +236,9 @@ hint: did you mean `format`?
 fn every_key_changes_the_policy() {
     use crate::document::key::ValueKind;
     let folder = Folder::new();
+    for name in ["another.json", "coverage-training.json"] {
+        folder.write(name, &no_coverage(name));
+    }
     let shown = |text: &str| {
         let policy = folder.policy(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         format!("{:?}", Policy { sha256: Digest::of(b""), ..policy })
@@ -284,6 +287,20 @@ fn every_key_changes_the_policy() {
             assert_ne!(changed, with(least), "{name}.{}", key.path);
         }
     }
+}
+
+/// The coverage of a model without layers, by data of this name.
+fn no_coverage(name: &str) -> String {
+    let value = serde_json::json!({
+        "version": 1,
+        "firebrand": "0",
+        "model": {"name": "m", "sha256": Digest::of(b""), "files": []},
+        "data": {"name": name, "files": [], "records": 0, "tokens": 0, "truncated": 0},
+        "thresholds": crate::coverage::Thresholds::default(),
+        "totals": {},
+        "layers": [],
+    });
+    value.to_string()
 }
 
 fn required(section: &str) -> &'static str {

@@ -135,7 +135,7 @@ mod tests {
 firebrand_step{run="a \"run\""} 2
 # HELP firebrand_eval_loss The newest eval/loss of the run.
 # TYPE firebrand_eval_loss gauge
-firebrand_eval_loss{run="a \"run\""} 0.0000001
+firebrand_eval_loss{run="a \"run\""} [NUMBER]
 # HELP firebrand_train_loss The newest train/loss of the run.
 # TYPE firebrand_train_loss gauge
 firebrand_train_loss{run="a \"run\""} +Inf
