@@ -1,4 +1,4 @@
-"""Completions for GRPO beside transformers on the CPU, in turn: 16 of up to 128 tokens of each of two prompts.
+"""Completions for GRPO beside transformers on the CPU, in turn: 16 of up to 128 tokens of a prompt.
 
 rollouts.py --python PYTHON --firebrand BINARY --model MODEL_DIR [--rounds N]
 
@@ -16,8 +16,7 @@ import sys
 import tempfile
 
 SAMPLES, TOKENS = 16, 128
-PROMPTS = ["Tell me a story about a lighthouse keeper and a storm.",
-           "Explain how bread is made, from the field to the table, in many steps."]
+PROMPTS = ["Tell me a story about a lighthouse keeper and a storm."]
 CONFIG = """
 name = "rollouts"
 [model]
@@ -30,8 +29,8 @@ format = "messages"
 [lora]
 [train]
 objective = "grpo"
-max_steps = 3
-micro_batch_size = 2
+max_steps = 2
+micro_batch_size = 1
 learning_rate = 1e-6
 precision = "{precision}"
 [grpo]
@@ -87,7 +86,7 @@ def measure_theirs(options):
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).eval()
     torch.manual_seed(0)
     speeds = []
-    for _ in range(3):
+    for _ in range(2):
         began, written = time.perf_counter(), 0
         for prompt in PROMPTS:
             tokens = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True,
@@ -113,13 +112,14 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--firebrand", default="firebrand")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", default=["f32", "bf16"])
     options = parser.parse_args()
     if options.theirs:
         return measure_theirs(options)
     folder = pathlib.Path(tempfile.mkdtemp())
     print(f"| {SAMPLES} completions of up to {TOKENS} tokens | tokens/s | transformers | ratio |")
     print("|---|---|---|---|")
-    for precision in ("f32", "bf16"):
+    for precision in options.precisions:
         found = [(ours(options, folder, precision), theirs(options, precision)) for _ in range(options.rounds)]
         a, b = [statistics.median(pair[side] for pair in found) for side in (0, 1)]
         print(f"| {precision} | {a:.0f} | {b:.0f} | {a / b:.2f} |", flush=True)
