@@ -124,14 +124,14 @@ impl Evaluation {
         self.metrics.get("reward").copied()
     }
 
-    /// What the best of several is chosen by, of which less is better: the loss, or what the reward
-    /// lacks.
-    pub fn lack(&self) -> f64 {
+    /// What the best of several is chosen by, of which less is better: the loss, or the reward with
+    /// its sign turned.
+    pub fn criterion(&self) -> f64 {
         self.reward().map_or(self.eval_loss, |reward| -reward)
     }
 
-    /// That, as people read it.
-    pub fn figure(&self) -> String {
+    /// The loss or the reward that it is chosen by, for people.
+    pub fn described(&self) -> String {
         match self.reward() {
             Some(reward) => format!("validation reward {reward:.4}"),
             None => format!("validation loss {:.4}", self.eval_loss),

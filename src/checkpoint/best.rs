@@ -12,7 +12,7 @@ fn comparable(evaluations: &[Evaluation]) -> impl Iterator<Item = &Evaluation> {
 /// Validations of trained weights, the best first; of equal ones the newer.
 pub fn best_first(evaluations: &[Evaluation]) -> Vec<&Evaluation> {
     let mut all: Vec<_> = comparable(evaluations).collect();
-    all.sort_by(|a, b| a.lack().total_cmp(&b.lack()).then_with(|| b.step.cmp(&a.step)));
+    all.sort_by(|a, b| a.criterion().total_cmp(&b.criterion()).then_with(|| b.step.cmp(&a.step)));
     all
 }
 
@@ -31,8 +31,8 @@ impl EarlyStopping {
     pub fn stopped_at(&self, evaluations: &[Evaluation]) -> Option<u64> {
         let (mut least, mut waited) = (f64::INFINITY, 0);
         for found in comparable(evaluations) {
-            waited = if found.lack() < least - self.threshold { 0 } else { waited + 1 };
-            least = least.min(found.lack());
+            waited = if found.criterion() < least - self.threshold { 0 } else { waited + 1 };
+            least = least.min(found.criterion());
             if waited >= self.patience {
                 return Some(found.step);
             }

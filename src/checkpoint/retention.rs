@@ -33,7 +33,9 @@ impl Retention {
         let mut judged: Vec<&Evaluation> =
             evaluations.iter().filter(|found| steps.contains(&found.step)).collect();
         // Of equally good ones the newer: the order of steps decides, whatever the sort does.
-        judged.sort_by(|a, b| a.lack().total_cmp(&b.lack()).then_with(|| b.step.cmp(&a.step)));
+        judged.sort_by(|a, b| {
+            a.criterion().total_cmp(&b.criterion()).then_with(|| b.step.cmp(&a.step))
+        });
         kept.extend(judged.iter().take(self.keep_best).map(|found| found.step));
         kept.extend(self.result(steps, evaluations));
         kept

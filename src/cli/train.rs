@@ -13,7 +13,7 @@ use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, environment, talk
 use crate::config::{Loaded, RunConfig};
 use crate::error::{Error, Result};
 use crate::event::Stop;
-use crate::report::{Console, LivePage, Notified, PAGE_FILE, Signals, Transfers, write_page};
+use crate::report::{Console, LivePage, NotifyTarget, PAGE_FILE, Signals, Transfers, write_page};
 use crate::trackers::Trackers;
 use crate::train::{Published, Request, Resume, RunOutcome, allowed, expect_in_place, train};
 use crate::verify::Trust;
@@ -150,14 +150,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Whom to tell how the run ended.
-fn notified(args: &Args) -> Result<Option<Notified>> {
+fn notified(args: &Args) -> Result<Option<NotifyTarget>> {
     let named = args.how.notify.clone().or_else(|| environment::value_of(NOTIFY));
     let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
     if named.starts_with("https://") || named.starts_with("http://") {
-        return Ok(Some(Notified::Address(named)));
+        return Ok(Some(NotifyTarget::Address(named)));
     }
     match command(&named) {
-        Ok(command) if !command.is_empty() => Ok(Some(Notified::Program(command))),
+        Ok(command) if !command.is_empty() => Ok(Some(NotifyTarget::Program(command))),
         _ => Err(Error::usage("whom `--notify` names is no address and no program")
             .hint("write an address, a program, or `[\"program\", \"argument\"]`")),
     }

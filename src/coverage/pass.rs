@@ -4,7 +4,7 @@
 use super::bits::BitSet;
 use super::criteria::{PathSpace, Thresholds};
 use super::hits::{LayerNumbers, LayerReader, NotFinite, UnitRanges};
-use crate::data::{Batch, Case, CorpusEntry, packed};
+use crate::data::{Batch, Case, packed_cases};
 use crate::engine::upload;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -58,15 +58,8 @@ impl<'a> CoveragePass<'a> {
         progress: &mut dyn FnMut(u64),
         each: &mut dyn FnMut(usize, &BitSet),
     ) -> Result<()> {
-        let owners: Vec<usize> = (0..)
-            .zip(cases)
-            .flat_map(|(owner, case)| case.examples.iter().map(move |_| owner))
-            .collect();
-        let entries: Vec<CorpusEntry> = cases.iter().flat_map(Case::entries).collect();
-        let rows = packed(entries.iter().map(|entry| entry.example.tokens.len()), max_seq_len);
-        for rows in rows.chunks(rows_at_once.max(1)) {
-            let row = |row: &Vec<u32>| row.iter().map(|place| &entries[*place as usize]).collect();
-            let batch = Batch::new(&rows.iter().map(row).collect::<Vec<Vec<&CorpusEntry>>>());
+        let (packed, owners) = packed_cases(cases, max_seq_len);
+        for (batch, rows) in packed.batches(rows_at_once) {
             let owner = |row: usize, document: usize| owners[rows[row][document] as usize];
             let (spans, sets) =
                 self.batch(&batch, &owner, numbers).map_err(|error| match error {

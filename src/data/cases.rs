@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::batch::Batch;
 use super::codec::Codec;
 use super::corpus_file::{CorpusFile, Role};
 use super::detect::{Choice, detect};
@@ -253,10 +254,37 @@ fn without_end<'a>(said: &'a str, codec: &Codec) -> &'a str {
     end.map_or(said, |at| &said[..at])
 }
 
-/// Rows of at most `max_seq_len` tokens, filled with documents of these lengths: places in the
-/// list, in the order in which they stand in each row.
-pub fn packed(lengths: impl Iterator<Item = usize>, max_seq_len: usize) -> Vec<Vec<u32>> {
-    pack((0..).zip(lengths), max_seq_len, Packing::BestFit)
+/// Examples in rows, as many to a row as there is room for.
+pub struct PackedEntries {
+    entries: Vec<CorpusEntry>,
+    /// Places among them, in the order in which they stand in each row.
+    rows: Vec<Vec<u32>>,
+}
+
+impl PackedEntries {
+    /// In rows of at most so many tokens.
+    pub fn new(entries: Vec<CorpusEntry>, max_seq_len: usize) -> Self {
+        let lengths = entries.iter().map(|entry| entry.example.tokens.len());
+        let rows = pack((0..).zip(lengths), max_seq_len, Packing::BestFit);
+        Self { entries, rows }
+    }
+
+    /// Batches of so many rows, with the place of each example: by row, and by document in it.
+    pub fn batches(&self, rows: usize) -> impl Iterator<Item = (Batch, &[Vec<u32>])> {
+        self.rows.chunks(rows.max(1)).map(|places| {
+            let row =
+                |row: &Vec<u32>| row.iter().map(|place| &self.entries[*place as usize]).collect();
+            (Batch::new(&places.iter().map(row).collect::<Vec<Vec<_>>>()), places)
+        })
+    }
+}
+
+/// The examples of all cases, in rows, and the number of the case that each is of.
+pub fn packed_cases(cases: &[Case], max_seq_len: usize) -> (PackedEntries, Vec<usize>) {
+    let owners = (0..).zip(cases);
+    let owners = owners.flat_map(|(owner, case)| case.examples.iter().map(move |_| owner));
+    let entries = cases.iter().flat_map(Case::entries).collect();
+    (PackedEntries::new(entries, max_seq_len), owners.collect())
 }
 
 impl Case {

@@ -72,7 +72,7 @@ mod property_tests;
 pub use admission::Said;
 pub use batch::{Batch, SampledToken, SharedBeginning, Target, TeacherTop};
 pub use cache_eviction::{CacheItem, items as cache_items, remove as remove_cached};
-pub use cases::{Case, Cases, Question, cases, cases_of, packed};
+pub use cases::{Case, Cases, PackedEntries, Question, cases, cases_of, packed_cases};
 pub use codec::{Codec, chat_template_digest};
 pub use corpus::{Corpus, Extent, open};
 pub use corpus_file::{CorpusFile, Role};

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use super::label_metrics::LabelRecord;
 use crate::config::{ProblemType, ScoreHead};
 use crate::data::classified::{TextLabel, arranged};
-use crate::data::{Batch, Case, CorpusEntry, Example, RecordId, packed};
+use crate::data::{Batch, Case, CorpusEntry, Example, PackedEntries, RecordId};
 use crate::device;
 use crate::engine::{MicroBatchSplit, Size, target_pairs, upload};
 use crate::error::{Error, Result};
@@ -38,12 +38,9 @@ pub fn scores(
     };
     let entries: Vec<CorpusEntry> = examples.iter().map(entry).collect();
     let longest = entries.iter().map(|entry| entry.example.tokens.len()).max().unwrap_or(1);
-    let lengths = entries.iter().map(|entry| entry.example.tokens.len());
-    let all = packed(lengths, max_seq_len.max(longest));
+    let packed = PackedEntries::new(entries, max_seq_len.max(longest));
     let mut found = vec![Vec::new(); examples.len()];
-    for together in all.chunks(rows.max(1)) {
-        let row = |row: &Vec<u32>| row.iter().map(|place| &entries[*place as usize]).collect();
-        let batch = Batch::new(&together.iter().map(row).collect::<Vec<Vec<&CorpusEntry>>>());
+    for (batch, together) in packed.batches(rows) {
         let size = Size::of(&batch, rows.max(1), MicroBatchSplit::default(), model.computing);
         let batch = arranged(&batch.padded(size.rows, size.length));
         let pairs = target_pairs(&batch);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 
 use super::score::Score;
-use crate::data::{Batch, Case, CorpusEntry, packed};
+use crate::data::{Batch, Case, packed_cases};
 use crate::device::{self, Failure};
 use crate::engine::{MicroBatchSplit, Size, target_pairs, upload};
 use crate::error::{Error, Result};
@@ -24,16 +24,9 @@ pub fn losses(
     micro_batch_size: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<Score>> {
-    let owners: Vec<usize> = (0..)
-        .zip(cases)
-        .flat_map(|(owner, case)| case.examples.iter().map(move |_| owner))
-        .collect();
-    let entries: Vec<CorpusEntry> = cases.iter().flat_map(Case::entries).collect();
-    let rows = packed(entries.iter().map(|entry| entry.example.tokens.len()), max_seq_len);
-    let mut found: BTreeMap<usize, Score> = BTreeMap::new(); // by place in `entries`
-    for rows in rows.chunks(micro_batch_size.max(1)) {
-        let row = |row: &Vec<u32>| row.iter().map(|place| &entries[*place as usize]).collect();
-        let batch = Batch::new(&rows.iter().map(row).collect::<Vec<Vec<&CorpusEntry>>>());
+    let (packed, owners) = packed_cases(cases, max_seq_len);
+    let mut found: BTreeMap<usize, Score> = BTreeMap::new(); // by place among the examples
+    for (batch, rows) in packed.batches(micro_batch_size) {
         let whole = micro_batch_size.max(1);
         let size = Size::of(&batch, whole, MicroBatchSplit::default(), model.computing);
         let batch = batch.padded(size.rows, size.length);

@@ -17,7 +17,7 @@ pub use compare_page::write_compare_page;
 pub use console::{Console, duration};
 pub use coverage_page::coverage_page;
 pub use live::LivePage;
-pub use notify::Notified;
+pub use notify::NotifyTarget;
 pub use page::{FILE as PAGE_FILE, write_page};
 pub use picture::picture;
 pub use signals::{Signals, stop_at_end_of_input};

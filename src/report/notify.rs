@@ -18,14 +18,14 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// Whom to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notified {
+pub enum NotifyTarget {
     /// A program with its arguments, which gets the message on stdin.
     Program(Vec<String>),
     /// An address, to which the message is sent (`POST`).
     Address(String),
 }
 
-impl Notified {
+impl NotifyTarget {
     /// Tells them.
     ///
     /// # Errors
@@ -101,13 +101,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("told").display().to_string();
         let program = |script: &str| {
-            Notified::Program(["sh", "-c", script, "sh", &file].map(str::to_owned).to_vec())
+            NotifyTarget::Program(["sh", "-c", script, "sh", &file].map(str::to_owned).to_vec())
         };
         program("cat > \"$1\"").tell(&json!({"event": "finished"})).unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"event\":\"finished\"}\n");
         let error = program("exit 3").tell(&json!({})).unwrap_err();
         assert_eq!(error.what, "the program failed (exit status: 3)");
-        let nobody = Notified::Program(vec!["no-such-program".to_owned()]);
+        let nobody = NotifyTarget::Program(vec!["no-such-program".to_owned()]);
         assert_eq!(nobody.tell(&json!({})).unwrap_err().what, "cannot start the program");
     }
 
@@ -137,7 +137,7 @@ mod tests {
             }
             heard
         });
-        let notified = Notified::Address(address);
+        let notified = NotifyTarget::Address(address);
         notified.tell(&json!({"event": "failed"})).unwrap();
         says(
             notified.tell(&json!({})).unwrap_err().to_string(),

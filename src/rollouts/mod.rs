@@ -85,7 +85,7 @@ pub struct RolloutWriter {
 }
 
 /// Where draws come from.
-struct Draws {
+struct SampleDraws {
     stream: Stream,
     /// What they are for.
     step: u64,
@@ -141,7 +141,7 @@ impl RolloutWriter {
             let (first, samples) = (groups.len(), self.config.num_generations);
             let mut watch = |done| watch(first * samples + done);
             let of_step = Stream::new(self.seed).site("rollouts").number(step);
-            let draws = Draws { stream: of_step, step, first, samples };
+            let draws = SampleDraws { stream: of_step, step, first, samples };
             groups.append(&mut self.answered(by, &draws, prompts, &mut watch)?);
             if groups.iter().filter(|group| group.differs()).count() >= most {
                 break;
@@ -163,14 +163,14 @@ impl RolloutWriter {
         watch: &mut dyn FnMut(usize),
     ) -> Result<Vec<RolloutGroup>> {
         let stream = Stream::new(self.seed).site("validation rollouts");
-        self.answered(by, &Draws { stream, step: 0, first: 0, samples: 1 }, prompts, watch)
+        self.answered(by, &SampleDraws { stream, step: 0, first: 0, samples: 1 }, prompts, watch)
     }
 
     /// Completions of prompts with their rewards.
     fn answered(
         &self,
         (model, codec): (&Model, &Codec),
-        draws: &Draws,
+        draws: &SampleDraws,
         prompts: &[RolloutPrompt],
         watch: &mut dyn FnMut(usize),
     ) -> Result<Vec<RolloutGroup>> {

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::artifact::base_record::BaseRecord;
 use crate::artifact::keys;
-use crate::artifact::parent::ParentSignature;
+use crate::artifact::parent::{Parent, ParentSignature};
 use crate::artifact::signature;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, FileEntry};
-use crate::hub;
+use crate::gguf;
+use crate::hub::{self, ModelDirectory};
+use crate::train::approval::Approval;
 use crate::verify::{CheckVerdict, Trust, Verdict, verify_signed_files};
 
 /// The signature of a base model, and the files that it covers.
@@ -56,6 +59,34 @@ pub fn base_signature(directory: &Path) -> Result<BaseSignature> {
     let signed = report.files.iter().filter(|file| !report.unsigned.contains(&file.path));
     let signed = signed.map(|file| (file.path.clone(), file.sha256)).collect();
     Ok(BaseSignature { state, signed: Some(signed), unsigned: report.unsigned })
+}
+
+/// What a lineage says of the files of a directory that a run begins with or learns from, once they
+/// are found to be those that were signed, locked and allowed.
+///
+/// # Errors
+/// When they are not.
+pub fn recorded(
+    directory: &ModelDirectory,
+    files: &[FileEntry],
+    signed: &BaseSignature,
+    approval: &Approval,
+) -> Result<BaseRecord> {
+    for file in files {
+        signed.expect(&directory.path, file)?;
+    }
+    let mut parent = Parent::of(&directory.path, signed.state)?;
+    if let (Some(parent), Some(_)) = (&mut parent, directory.commit()) {
+        parent.name.clone_from(&directory.id);
+    }
+    Ok(BaseRecord {
+        id: directory.id.clone(),
+        revision: directory.commit().map(str::to_owned),
+        files: files.to_vec(),
+        gguf: gguf::source_of(&directory.path)?,
+        trust: approval.adapter(directory, files)?,
+        parent,
+    })
 }
 
 impl BaseSignature {

@@ -46,6 +46,8 @@ pub struct Prepared<'a> {
     pub opened: OpenedDevice,
     /// In which arithmetic, and why.
     pub precision: Precision,
+    /// Micro-batches that are read for a step.
+    batches_read: usize,
     /// How micro-batches are divided from the beginning, so that tensors are not too large.
     pub(super) micro_batch_split: MicroBatchSplit,
     /// What it learns from.
@@ -133,6 +135,7 @@ pub fn prepare<'a>(
         base,
         description,
         precision,
+        batches_read: batches_read(config),
         micro_batch_split,
         validation: data::validation_batches(&corpus.validation, &config.data, rows),
         corpus,
@@ -319,7 +322,7 @@ impl Prepared<'_> {
     pub fn take(&self, cursor: &mut Cursor) -> Result<Vec<Batch>> {
         let train = &self.config.train;
         let rows = train.micro_batch_size;
-        let mut batches = self.plan.take(cursor, batches_read(self.config), rows)?;
+        let mut batches = self.plan.take(cursor, self.batches_read, rows)?;
         if let Some(teacher) = &self.teacher {
             batches.iter_mut().try_for_each(|batch| teacher.teach(batch))?;
         }

@@ -9,7 +9,6 @@ use crate::adapters::{self, Adapter};
 use crate::artifact::base_record::BaseRecord;
 use crate::artifact::merge::other_base;
 use crate::artifact::open::{self, AdapterDirectory};
-use crate::artifact::parent::Parent;
 use crate::artifact::past::Past;
 use crate::artifact::peft;
 use crate::config::RunConfig;
@@ -18,7 +17,7 @@ use crate::files::{Digest, FileEntry, hash_file};
 use crate::hub::{ModelDirectory, Supply};
 use crate::model::{Description, Model};
 use crate::train::approval::Approval;
-use crate::train::base_signature::{BaseSignature, base_signature};
+use crate::train::base_signature::{BaseSignature, base_signature, recorded};
 
 /// The adapter of a run, and the one whose values it begins with.
 ///
@@ -86,21 +85,7 @@ impl StartAdapter {
             .map_err(|error| error.at(directory.path.join(peft::CONFIG_FILE)))?;
         let weights = hash_file(&directory.path.join(peft::WEIGHTS_FILE), peft::WEIGHTS_FILE)?;
         let files = vec![settings, weights];
-        for file in &files {
-            signed.expect(&directory.path, file)?;
-        }
-        let mut parent = Parent::of(&directory.path, signed.state)?;
-        if let (Some(parent), Some(_)) = (&mut parent, directory.commit()) {
-            parent.name.clone_from(&directory.id);
-        }
-        let record = BaseRecord {
-            id: directory.id.clone(),
-            revision: directory.commit().map(str::to_owned),
-            files: files.clone(),
-            gguf: None,
-            trust: approval.adapter(&directory, &files)?,
-            parent,
-        };
+        let record = recorded(&directory, &files, &signed, approval)?;
         let past = Past::read(&directory.path)?;
         Ok(Some(Self { directory, files, signed, past, record }))
     }

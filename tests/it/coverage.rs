@@ -116,24 +116,9 @@ kind = \"exact\"
 max_records = 2
 ";
 
-/// A trained tiny model, records with a language each, and a suite.
-fn prepared() -> Run {
-    let run = Run::new().with_base();
-    let lines = run.read("validation.jsonl");
-    let with_language = |(number, line): (usize, &str)| {
-        let mut record: Value = serde_json::from_str(line).unwrap();
-        record["lang"] = json!(if number.is_multiple_of(2) { "en" } else { "fr" });
-        format!("{record}\n")
-    };
-    let judged: String = lines.lines().enumerate().map(with_language).collect();
-    run.write("judged.jsonl", &judged);
-    run.write("eval.toml", SUITE);
-    run
-}
-
 #[test]
 fn a_result_has_layers_slices_and_tasks_and_fits_its_schema() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     let call = [
         "coverage",
         "checkpoints/tiny",
@@ -189,7 +174,7 @@ fn a_result_has_layers_slices_and_tasks_and_fits_its_schema() {
 
 #[test]
 fn results_are_the_same_bytes_for_any_threads_and_groups_of_rows() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     run.write(
         "wide.toml",
         &SUITE.replace("max_seq_len = 96", "max_seq_len = 96\nmicro_batch_size = 4"),
@@ -212,7 +197,7 @@ fn results_are_the_same_bytes_for_any_threads_and_groups_of_rows() {
 
 #[test]
 fn two_results_are_compared_path_by_path() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     run.write("one.jsonl", run.read("judged.jsonl").lines().next().unwrap());
     let measure = |data: &str, out: &str, more: &[&str]| {
         let call = [&["coverage", "checkpoints/tiny", "--data", data, "--out", out], more].concat();
@@ -294,7 +279,7 @@ error[evaluation]: the result contradicts itself
 
 #[test]
 fn sections_are_of_the_ranges_of_a_reference_on_the_same_model() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     let measure = |model: &str, data: &str, more: &[&str]| -> Value {
         let call = [&["coverage", model, "--data", data, "--json"], more].concat();
         serde_json::from_str(&run.succeeds(&call)).unwrap()
@@ -328,7 +313,7 @@ hint: units of different models are not the same: measure it with this one
 
 #[test]
 fn what_cannot_be_measured_is_refused() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     let data = ["coverage", "checkpoints/tiny", "--data", "data.jsonl"];
     let with = |more: &[&str]| -> Vec<String> {
         data.iter().chain(more).map(|word| (*word).to_owned()).collect()
@@ -404,7 +389,7 @@ For more information, try '--help'.
 
 #[test]
 fn suggestions_add_what_they_say_and_are_the_same_every_time() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     run.write("one.jsonl", run.read("judged.jsonl").lines().next().unwrap());
     let base = ["coverage", "checkpoints/tiny", "--data", "one.jsonl", "--json"];
     let call =
@@ -455,7 +440,7 @@ fn suggestions_add_what_they_say_and_are_the_same_every_time() {
 
 #[test]
 fn variations_are_made_of_records_and_chosen_like_them() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     let base =
         ["coverage", "checkpoints/tiny", "--data", "judged.jsonl", "--json", "--suggest", "4"];
     let call = [&base[..], &["--variations", "2", "--write", "more.jsonl"]].concat();
@@ -489,7 +474,7 @@ hint: name records with `--pool`, or make some with `--variations`
 
 #[test]
 fn a_gate_demands_that_the_evaluation_goes_where_the_training_goes() {
-    let run = prepared();
+    let run = Run::with_suite(SUITE);
     let measure = |model: &str, data: &str, out: &str| {
         run.succeeds(&["coverage", model, "--data", data, "--out", out]);
     };

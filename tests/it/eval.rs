@@ -16,21 +16,6 @@ by = \"length\"
 bands = [30]
 ";
 
-/// A trained tiny model, its validation records with a language each, and a suite.
-fn judged() -> Run {
-    let run = Run::new().with_base();
-    let lines = run.read("validation.jsonl");
-    let with_language = |(number, line): (usize, &str)| {
-        let mut record: Value = serde_json::from_str(line).unwrap();
-        record["lang"] = json!(if number.is_multiple_of(2) { "en" } else { "fr" });
-        format!("{record}\n")
-    };
-    let judged: String = lines.lines().enumerate().map(with_language).collect();
-    run.write("judged.jsonl", &judged);
-    run.write("eval.toml", SUITE);
-    run
-}
-
 fn eval(run: &Run, model: &str, more: &[&str]) -> Value {
     let call =
         [&["eval", model, "--config", "eval.toml", "--json", "--device", "cpu"], more].concat();
@@ -39,7 +24,7 @@ fn eval(run: &Run, model: &str, more: &[&str]) -> Value {
 
 #[test]
 fn the_loss_is_the_one_that_training_reports_and_slices_add_up_to_it() {
-    let run = judged();
+    let run = Run::with_suite(SUITE);
     // An adapter: a whole model is rounded to bf16 when it is written.
     run.succeeds(&["train", "lora.toml", "--quiet"]);
     let report = eval(&run, "checkpoints/lora", &["--records"]);
@@ -100,7 +85,7 @@ fn the_loss_is_the_one_that_training_reports_and_slices_add_up_to_it() {
 
 #[test]
 fn results_are_kept_for_the_same_bytes_and_measured_for_others() {
-    let run = judged();
+    let run = Run::with_suite(SUITE);
     let first = eval(&run, "checkpoints/tiny", &[]);
     let again = eval(&run, "checkpoints/tiny/artifact", &[]);
     let speed = |report: &Value| report["performance"]["tokens_per_second"].clone();
@@ -137,7 +122,7 @@ fn results_are_kept_for_the_same_bytes_and_measured_for_others() {
 
 #[test]
 fn numbers_do_not_depend_on_threads_or_on_how_rows_are_grouped() {
-    let run = judged();
+    let run = Run::with_suite(SUITE);
     let of_threads = |threads: &str, folder: &str| -> Value {
         let call =
             ["eval", "checkpoints/tiny", "--config", "eval.toml", "--json", "--device", "cpu"];
@@ -163,7 +148,7 @@ fn numbers_do_not_depend_on_threads_or_on_how_rows_are_grouped() {
 #[cfg(unix)]
 #[test]
 fn tasks_look_at_answers_and_a_program_may_score_them() {
-    let run = judged();
+    let run = Run::with_suite(SUITE);
     run.write("any.json", "{}");
     run.write(
         "eval.toml",
@@ -207,7 +192,7 @@ fn tasks_look_at_answers_and_a_program_may_score_them() {
 
 #[test]
 fn what_cannot_be_judged_is_an_error_with_its_place() {
-    let run = judged();
+    let run = Run::with_suite(SUITE);
     let call = ["eval", "checkpoints/tiny", "--config", "eval.toml"];
     let lines = run.read("judged.jsonl");
     run.write("judged.jsonl", &format!("{lines}no json\n"));
@@ -280,7 +265,7 @@ error[file]: there is no such file
 
 #[test]
 fn a_suite_in_the_configuration_judges_the_finished_model() {
-    let run = judged();
+    let run = Run::with_suite(SUITE);
     run.succeeds(&["train", "lora.toml", "--quiet", "--set", "eval.suite=eval.toml"]);
     let report = eval(&run, "checkpoints/lora", &[]);
     let loss = report["metrics"]["loss"]["value"].as_f64().unwrap();

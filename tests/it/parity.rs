@@ -77,6 +77,52 @@ fn step_on(
     (loss, sums)
 }
 
+/// What takes the steps of a reference, without weight decay.
+fn stepping(model: Model, steps: &serde_json::Value, objective: Box<dyn Objective>) -> Trainer {
+    let rate = steps["learning_rate"].as_f64().unwrap();
+    let no_decay = optimizers::with("adamw", &[("train.weight_decay", 0.0)]);
+    let mut trainer = Trainer::new(model, step_settings(rate), no_decay);
+    trainer.objective = objective;
+    trainer
+}
+
+/// Its losses on the same micro-batches at every step.
+fn assert_step_losses(
+    what: &str,
+    trainer: &mut Trainer,
+    batches: &[Batch],
+    steps: &serde_json::Value,
+) {
+    for wanted in steps["losses"].as_array().unwrap() {
+        let (report, _) = trainer.step(batches, 0.0).unwrap();
+        preference::near(&format!("{what} step {}", report.step), report.loss, wanted, 5e-4);
+    }
+}
+
+/// Documents in one row, each of prompts with their answers, which are trained on; a document may
+/// end with a token that is no target.
+fn row_of_documents<'a>(
+    documents: impl IntoIterator<Item = (Vec<[&'a [u32]; 2]>, Option<u32>)>,
+) -> Batch {
+    let mut batch = Batch { rows: 1, ..Batch::default() };
+    for (document, (parts, end)) in (1..).zip(documents) {
+        let first = batch.tokens.len();
+        for [prompt, answer] in parts {
+            batch.tokens.extend(prompt);
+            for &token in answer {
+                let index = u32::try_from(batch.tokens.len() - 1).unwrap();
+                batch.targets.push(Target { index, token });
+                batch.tokens.push(token);
+            }
+        }
+        batch.tokens.extend(end);
+        batch.documents.resize(batch.tokens.len(), document);
+        batch.positions.extend(0..u32::try_from(batch.tokens.len() - first).unwrap());
+    }
+    batch.length = batch.tokens.len();
+    batch
+}
+
 fn each_case() -> impl Iterator<Item = (&'static str, Kernels)> {
     CASES.into_iter().flat_map(|name| KERNELS.map(|kernels| (name, kernels)))
 }

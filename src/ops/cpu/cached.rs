@@ -121,11 +121,15 @@ impl NullaryFnOnce for Group<'_> {
             let value = &value[group * width..][..width];
             for (query, target) in target.chunks_exact_mut(width).enumerate() {
                 let weight = weights[query * tokens + token];
-                target.iter_mut().zip(value).for_each(|(sum, x)| *sum += weight * x);
+                for (sum, x) in target.iter_mut().zip(value) {
+                    *sum += weight * x;
+                }
             }
         }
         for (target, sum) in target.chunks_exact_mut(width).zip(sums) {
-            target.iter_mut().for_each(|x| *x /= sum);
+            for x in target {
+                *x /= sum;
+            }
         }
     }
 }

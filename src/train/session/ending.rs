@@ -120,7 +120,7 @@ impl Session<'_> {
                 (false, Some(_)) => format!("step {step}"),
                 (false, None) => continue,
             };
-            let said = found.figure();
+            let said = found.described();
             let best = if found.reward().is_some() { "greatest" } else { "least" };
             observer.on(match place {
                 0 => Event::Note(format!("the result is {what}, with the {best} {said}")),

@@ -9,19 +9,17 @@ pub use self::file::filed_teachers;
 pub(super) use ask::learn_from_teacher;
 
 use crate::artifact::base_record::BaseRecord;
-use crate::artifact::parent::Parent;
 use crate::config::{Recompute, RunConfig};
 use crate::data::{Batch, Tokenizer};
 use crate::engine::{Estimate, TrainedParameters, Workload, estimate};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::bytes;
 use crate::files::{Digest, FileEntry, hash_file};
-use crate::gguf;
 use crate::hub::{ModelDirectory, Supply};
 use crate::model::{Description, inspect};
 use crate::objectives::{self, TeacherConfig};
 use crate::train::approval::Approval;
-use crate::train::base_signature::{BaseSignature, base_signature};
+use crate::train::base_signature::{BaseSignature, base_signature, recorded};
 use crate::weights::shard_names;
 
 /// A model to learn from, which is there, whole.
@@ -55,22 +53,8 @@ impl Teacher {
         for name in shard_names(&directory.path)? {
             files.push(hash_file(&directory.path.join(&name), &name)?);
         }
-        for file in &files {
-            signed.expect(&directory.path, file)?;
-        }
+        let record = recorded(&directory, &files, &signed, approval)?;
         directory.expect(&files)?;
-        let mut parent = Parent::of(&directory.path, signed.state)?;
-        if let (Some(parent), Some(_)) = (&mut parent, directory.commit()) {
-            parent.name.clone_from(&directory.id);
-        }
-        let record = BaseRecord {
-            id: directory.id.clone(),
-            revision: directory.commit().map(str::to_owned),
-            files: files.clone(),
-            gguf: gguf::source_of(&directory.path)?,
-            trust: approval.adapter(&directory, &files)?,
-            parent,
-        };
         let (config, description) = (settings.clone(), found.description);
         let said = None;
         Ok(Some(Self { config, directory, description, files, signed, record, said }))

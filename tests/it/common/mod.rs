@@ -360,6 +360,21 @@ impl Run {
         self.succeeds(&["train", "tiny.toml", "--quiet"]);
         self
     }
+
+    /// A trained tiny model, its validation records with a language each, and a suite.
+    pub fn with_suite(suite: &str) -> Self {
+        let run = Self::new().with_base();
+        let lines = run.read("validation.jsonl");
+        let with_language = |(number, line): (usize, &str)| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            record["lang"] = if number.is_multiple_of(2) { "en" } else { "fr" }.into();
+            format!("{record}\n")
+        };
+        let judged: String = lines.lines().enumerate().map(with_language).collect();
+        run.write("judged.jsonl", &judged);
+        run.write("eval.toml", suite);
+        run
+    }
 }
 
 pub const TINY: &str = r#"

@@ -134,16 +134,9 @@ fn twenty_steps_have_the_losses_of_transformers_and_trl() {
         let cases = json["cases"].as_array().unwrap();
         let case_of = cases.iter().find(|case_of| case_of["objective"] == name).unwrap();
         for kernels in KERNELS {
-            let rate = steps["learning_rate"].as_f64().unwrap();
-            let no_decay = optimizers::with("adamw", &[("train.weight_decay", 0.0)]);
-            let model = with_head(case_of, kernels);
-            let mut trainer = Trainer::new(model, step_settings(rate), no_decay);
-            trainer.objective = objective(case_of);
+            let mut trainer = stepping(with_head(case_of, kernels), steps, objective(case_of));
             let [_, micro_batches] = batches(&json, case_of);
-            for wanted in steps["losses"].as_array().unwrap() {
-                let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
-                near(&format!("{name} step {}", report.step), report.loss, wanted, 5e-4);
-            }
+            assert_step_losses(name, &mut trainer, &micro_batches, steps);
         }
     }
 }

@@ -30,20 +30,9 @@ fn distillation(settings: &Json) -> Box<dyn Objective> {
 
 /// Answers after their prompts, packed into one row.
 fn packed(answers: &[(Vec<u32>, Vec<u32>)]) -> Batch {
-    let mut batch = Batch { rows: 1, ..Batch::default() };
-    for (document, (prompt, answer)) in (1..).zip(answers) {
-        let first = batch.tokens.len();
-        batch.tokens.extend(prompt);
-        for &token in answer {
-            let index = u32::try_from(batch.tokens.len() - 1).unwrap();
-            batch.targets.push(Target { index, token });
-            batch.tokens.push(token);
-        }
-        batch.documents.resize(batch.tokens.len(), document);
-        batch.positions.extend(0..u32::try_from(batch.tokens.len() - first).unwrap());
-    }
-    batch.length = batch.tokens.len();
-    batch
+    row_of_documents(
+        answers.iter().map(|(prompt, answer)| (vec![[&prompt[..], &answer[..]]], None)),
+    )
 }
 
 /// The batches with what the teacher says of them.
@@ -118,18 +107,12 @@ fn twenty_steps_have_the_losses_of_trl() {
     let (json, expected) = (reference("distillation.json"), expected(NAME));
     let steps = &json["steps"];
     for kernels in KERNELS {
-        let rate = steps["learning_rate"].as_f64().unwrap();
-        let no_decay = optimizers::with("adamw", &[("train.weight_decay", 0.0)]);
         let model = by(kernels, with_lora(NAME, &expected));
-        let mut trainer = Trainer::new(model, step_settings(rate), no_decay);
-        trainer.objective = distillation(&steps["settings"]);
+        let mut trainer = stepping(model, steps, distillation(&steps["settings"]));
         let config = trainer.objective.teacher().unwrap().clone();
         let batches = answers(&json).chunks(2).map(packed).collect();
         let batches = taught(kernels, batches, &config);
-        for wanted in steps["losses"].as_array().unwrap() {
-            let (report, _) = trainer.step(&batches, 0.0).unwrap();
-            near(&format!("step {}", report.step), report.loss, wanted, 5e-4);
-        }
+        assert_step_losses("distillation", &mut trainer, &batches, steps);
     }
 }
 
@@ -138,8 +121,8 @@ fn twenty_steps_have_the_losses_of_trl() {
 #[test]
 fn gradients_of_a_whole_model_are_those_of_finite_differences() {
     struct Moved<'a>(&'a str, usize, f32);
-    impl Visitor for Moved<'_> {
-        fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+    impl Moved<'_> {
+        fn in_parameter<const D: usize>(&self, path: &str, parameter: &mut Parameter<D>) {
             if path == self.0 {
                 let shape = parameter.value.dims();
                 let mut values = host(parameter.value.clone());
@@ -147,13 +130,13 @@ fn gradients_of_a_whole_model_are_those_of_finite_differences() {
                 parameter.value = from_vec(values, shape, &cpu());
             }
         }
+    }
+    impl Visitor for Moved<'_> {
+        fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+            self.in_parameter(path, parameter);
+        }
         fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
-            if path == self.0 {
-                let shape = parameter.value.dims();
-                let mut values = host(parameter.value.clone());
-                values[self.1] += self.2;
-                parameter.value = from_vec(values, shape, &cpu());
-            }
+            self.in_parameter(path, parameter);
         }
     }
     let json = reference("distillation.json");

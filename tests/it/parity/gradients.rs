@@ -47,22 +47,9 @@ fn every_gradient_of_full_training_equals_that_of_pytorch() {
 
 /// Pairs as the data has them: one document a pair, the prompt before each answer.
 pub(super) fn batch_of_pairs(pairs: &[[Vec<u32>; 3]]) -> Batch {
-    let mut batch = Batch { rows: 1, ..Batch::default() };
-    for (document, [prompt, chosen, rejected]) in (1..).zip(pairs) {
-        let first = batch.tokens.len();
-        for answer in [chosen, rejected] {
-            batch.tokens.extend(prompt);
-            for &token in answer {
-                let index = u32::try_from(batch.tokens.len() - 1).unwrap();
-                batch.targets.push(Target { index, token });
-                batch.tokens.push(token);
-            }
-        }
-        batch.documents.resize(batch.tokens.len(), document);
-        batch.positions.extend(0..u32::try_from(batch.tokens.len() - first).unwrap());
-    }
-    batch.length = batch.tokens.len();
-    batch
+    row_of_documents(pairs.iter().map(|[prompt, chosen, rejected]| {
+        (vec![[&prompt[..], &chosen[..]], [&prompt[..], &rejected[..]]], None)
+    }))
 }
 
 /// Packed into one row or in a micro-batch each: what is compared is the mean over both pairs.

@@ -104,21 +104,15 @@ fn twenty_steps_on_the_same_completions_have_the_losses_of_trl() {
     let (json, expected) = (reference("grpo.json"), expected(NAME));
     let steps = &json["steps"];
     for kernels in KERNELS {
-        let rate = steps["learning_rate"].as_f64().unwrap();
-        let no_decay = optimizers::with("adamw", &[("train.weight_decay", 0.0)]);
         let model = by(kernels, with_lora(NAME, &expected));
-        let mut trainer = Trainer::new(model, step_settings(rate), no_decay);
-        trainer.objective = grpo(&json, &steps["settings"]);
+        let mut trainer = stepping(model, steps, grpo(&json, &steps["settings"]));
         let batches = rows_of(&groups(&json, &*trainer.objective, steps), 2, false);
         let old: Vec<f32> =
             serde_json::from_value::<Vec<Vec<f32>>>(steps["old"].clone()).unwrap().concat();
         for (ours, wanted) in trainer.log_probs(&batches).unwrap().iter().zip(&old) {
             assert!((ours - wanted).abs() < 1e-4, "{ours} {wanted}");
         }
-        for wanted in steps["losses"].as_array().unwrap() {
-            let (report, _) = trainer.step(&batches, 0.0).unwrap();
-            near(&format!("step {}", report.step), report.loss, wanted, 5e-4);
-        }
+        assert_step_losses("grpo", &mut trainer, &batches, steps);
     }
 }
 

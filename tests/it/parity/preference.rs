@@ -98,39 +98,20 @@ fn twenty_steps_have_the_losses_of_trl() {
     let (pairs, expected) = (pairs(&json), expected(NAME));
     let steps = &json["steps"];
     for kernels in KERNELS {
-        let rate = steps["learning_rate"].as_f64().unwrap();
         let beta = Value::Number(steps["beta"].as_f64().unwrap());
-        let no_decay = optimizers::with("adamw", &[("train.weight_decay", 0.0)]);
         let model = by(kernels, with_lora(NAME, &expected));
-        let mut trainer = Trainer::new(model, step_settings(rate), no_decay);
-        trainer.objective = objectives::with("dpo", &[("dpo.beta", beta)]);
+        let mut trainer = stepping(model, steps, objectives::with("dpo", &[("dpo.beta", beta)]));
         let micro_batches: Vec<Batch> = pairs.chunks(1).map(batch_of_pairs).collect();
-        for wanted in steps["losses"].as_array().unwrap() {
-            let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();
-            near(&format!("step {}", report.step), report.loss, wanted, 5e-4);
-        }
+        assert_step_losses("dpo", &mut trainer, &micro_batches, steps);
     }
 }
 
 /// Answers as the data has them: one document each, and a token more where it is undesirable.
 fn batch_of_answers(answers: &[(Vec<u32>, Vec<u32>, bool)]) -> Batch {
-    let mut batch = Batch { rows: 1, ..Batch::default() };
-    for (document, (prompt, answer, desirable)) in (1..).zip(answers) {
-        let first = batch.tokens.len();
-        batch.tokens.extend(prompt);
-        for &token in answer {
-            let index = u32::try_from(batch.tokens.len() - 1).unwrap();
-            batch.targets.push(Target { index, token });
-            batch.tokens.push(token);
-        }
-        if !desirable {
-            batch.tokens.push(answer[answer.len() - 1]);
-        }
-        batch.documents.resize(batch.tokens.len(), document);
-        batch.positions.extend(0..u32::try_from(batch.tokens.len() - first).unwrap());
-    }
-    batch.length = batch.tokens.len();
-    batch
+    row_of_documents(answers.iter().map(|(prompt, answer, desirable)| {
+        let end = (!desirable).then(|| answer[answer.len() - 1]);
+        (vec![[&prompt[..], &answer[..]]], end)
+    }))
 }
 
 /// In one micro-batch, or in two: the point of reference is that of the step.
