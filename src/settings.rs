@@ -10,7 +10,7 @@ use crate::config::{self, Loaded, Overlong, Reuse, RunConfig, TrainOn, ValSize};
 use crate::document::{Effect, KeyTable, Override};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
-use crate::objectives::{self, Records, RolloutConfig};
+use crate::objectives::{self, Objective, Records, RolloutConfig};
 use crate::trackers;
 use crate::weights::formats;
 
@@ -104,12 +104,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .because("it compares with the base model, whose weights full training overwrites")
             .hint(format!("add {}, or {others}", adapters::asked_by())));
     }
-    if let Some(rollouts) = objective.rollouts() {
-        of_rollouts(rollouts, &loaded.config).map_err(|error| error.at(path))?;
-        for reward in &rollouts.rewards {
-            reward.scorer()?; // an error names the schema's file
-        }
-    }
+    of_written_rows(&*objective, &loaded.config, path)?;
     let changed = |adapter: Arc<dyn Adapter>| !adapters::leaves_base(adapter.as_ref());
     if objective.needs_reference() && adapters::of_run(&loaded.config).is_some_and(changed) {
         let name = entry.name;
@@ -133,6 +128,24 @@ fn refuse_for_scores(config: &RunConfig, name: &str) -> Result<()> {
 }
 
 /// What cannot be together with rows that the model writes itself.
+fn of_written_rows(objective: &dyn Objective, config: &RunConfig, path: &Path) -> Result<()> {
+    if objective.on_policy().is_some() && config.data.train_on == TrainOn::All {
+        return Err(Error::config(
+            "`data.train_on = \"all\"` cannot be used with `distillation.lmbda`",
+        )
+        .at(path)
+        .because("the model answers what precedes the targets, and all is a target")
+        .hint("remove it, or leave `distillation.lmbda` at 0"));
+    }
+    let Some(rollouts) = objective.rollouts() else { return Ok(()) };
+    of_rollouts(rollouts, config).map_err(|error| error.at(path))?;
+    for reward in &rollouts.rewards {
+        reward.scorer()?; // an error names the schema's file
+    }
+    Ok(())
+}
+
+/// The same where rewards are learnt from.
 fn of_rollouts(rollouts: &RolloutConfig, config: &RunConfig) -> Result<()> {
     if rollouts.rewards.is_empty() {
         return Err(Error::config("`train.objective = \"grpo\"` needs a reward").hint(

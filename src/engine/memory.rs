@@ -25,10 +25,13 @@ pub struct Estimate {
     /// The program itself: its code, tokenizer and template, what allocators keep; always on the
     /// host.
     pub program: u64,
-    /// What a teacher takes while it is asked, before the run, as far as that is more than the run
-    /// takes.
+    /// What a teacher takes while it is asked, as far as that is more than the run takes: before
+    /// the run all of it, else without its weights.
     #[serde(skip_serializing_if = "is_nothing")]
     pub teacher: u64,
+    /// The weights of a teacher that stays in memory beside the run.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub resident_teacher: u64,
     /// Windows of data: the one in use, the one before it, and those that are made ready; always
     /// on the host.
     pub data: u64,
@@ -43,20 +46,39 @@ impl Estimate {
     /// What a GPU has to hold.
     pub fn on_device(&self) -> u64 {
         let step = self.weights + self.optimizer + self.activations + self.attention + self.logits;
-        step + self.teacher
+        step + self.teacher + self.resident_teacher
     }
 
-    /// The same with what was in memory before it, which is gone then.
+    /// The same with a teacher, which is asked before the run and gone then, or stays.
     #[must_use]
-    pub fn after(self, before: &Self) -> Self {
-        let teacher = before.on_device().saturating_sub(self.on_device());
-        Self { teacher, ..self }
+    pub fn with_teacher(self, teacher: &TeacherMemory) -> Self {
+        match teacher {
+            TeacherMemory::Before(asked) => {
+                let teacher = asked.on_device().saturating_sub(self.on_device());
+                Self { teacher, ..self }
+            }
+            TeacherMemory::Beside(asked) => {
+                // It is asked before a step, when nothing of that is in memory.
+                let at_work = |of: &Self| of.activations + of.attention + of.logits;
+                let teacher = at_work(asked).saturating_sub(at_work(&self));
+                Self { teacher, resident_teacher: asked.weights, ..self }
+            }
+        }
     }
 
     /// What stays however small a micro-batch is.
     pub fn at_least(&self) -> u64 {
-        self.weights + self.optimizer
+        self.weights + self.optimizer + self.resident_teacher
     }
+}
+
+/// What a teacher takes while it is asked, and when that is.
+#[derive(Debug, Clone)]
+pub enum TeacherMemory {
+    /// Before the run alone.
+    Before(Estimate),
+    /// In each step.
+    Beside(Estimate),
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
@@ -167,6 +189,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
         attention: if work.on_gpu { 5 * scores } else { 0 },
         checkpoint: 0,
         teacher: 0,
+        resident_teacher: 0,
         // A cap keeps the scores, and the slope at each of them.
         logits: match (fast, description.logits.soft_cap) {
             (true, _) => 1,

@@ -30,7 +30,7 @@ mod score_layer;
 pub use cross_entropy::{
     LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores, top_tokens,
 };
-pub use distillation::TeacherConfig;
+pub use distillation::{OnPolicyConfig, TeacherConfig};
 pub use grpo::{AdvantageBaseline, RewardScale, RewardSpec, RolloutConfig};
 pub use score_layer::scores as label_scores;
 
@@ -145,6 +145,17 @@ pub trait Objective: Send + Sync + std::fmt::Debug {
     /// What the model is to write itself before a step, in place of what the data has for answers.
     fn rollouts(&self) -> Option<&RolloutConfig> {
         None
+    }
+
+    /// How the model answers prompts itself in some steps, if it is to: the teacher is asked about
+    /// these answers then.
+    fn on_policy(&self) -> Option<OnPolicyConfig> {
+        None
+    }
+
+    /// Whether steps may learn from rows that the model writes, which no data has.
+    fn writes_rows(&self) -> bool {
+        self.rollouts().is_some() || self.on_policy().is_some()
     }
 
     /// Sums of the loss over what is counted, in nats, and of what is reported beside it.

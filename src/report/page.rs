@@ -18,7 +18,7 @@ use crate::artifact::score_head::{StatedCalibration, stated_calibration};
 use crate::error::{Context, Result};
 use crate::event::{Evaluation, StepReport, Timing, bytes};
 use crate::files::{ROLLOUTS, folder_of, remove_file, write_atomic};
-use crate::rollouts::{Rollout, RolloutGroup};
+use crate::rollouts::{OnPolicyAnswer, Rollout, RolloutGroup};
 use crate::train::runs::{Details, details, glance};
 use crate::verify::{Trust, family};
 
@@ -251,7 +251,7 @@ fn rollouts(run: &Path) -> Vec<Value> {
     let text = tail(&run.join(ROLLOUTS)).unwrap_or_default();
     let groups: Vec<RolloutGroup> =
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let Some(newest) = groups.last().map(|group| group.step) else { return Vec::new() };
+    let Some(newest) = groups.last().map(|group| group.step) else { return answers_to(&text) };
     let of_step = groups.iter().filter(|group| group.step == newest);
     let all = of_step.flat_map(|group| group.completions.iter().map(move |it| (group, it)));
     let row = |(group, completion): (&RolloutGroup, &Rollout)| {
@@ -264,6 +264,22 @@ fn rollouts(run: &Path) -> Vec<Value> {
         }
     };
     all.take(COMPLETIONS).map(row).collect()
+}
+
+/// The same for a teacher to score, without rewards.
+fn answers_to(lines: &str) -> Vec<Value> {
+    let all: Vec<OnPolicyAnswer> =
+        lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let newest = all.last().map(|answer| answer.step);
+    let row = |answer: &OnPolicyAnswer| {
+        context! {
+            step => answer.step,
+            record => format!("{}:{}", answer.file, answer.line),
+            text => answer.text.as_str(),
+        }
+    };
+    let of_step = all.iter().filter(|answer| Some(answer.step) == newest);
+    of_step.take(COMPLETIONS).map(row).collect()
 }
 
 /// The last lines of a file, which may be long: those within its last [`TAIL`] bytes.

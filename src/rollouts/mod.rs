@@ -3,6 +3,7 @@
 //! prompt's place in it and the completion's number, so that a step that is made again is the same.
 
 mod advantages;
+mod on_policy;
 mod prompts;
 mod rows;
 mod summary;
@@ -13,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::advantages::advantages;
 use self::advantages::deviation;
+pub use self::on_policy::{OnPolicyAnswer, OnPolicyWriter, WeighedPrompt, last_answers_of};
 pub use self::prompts::{RolloutPrompt, prompts_of};
 pub use self::rows::rows_of;
-pub use self::summary::{summary, validation_summary};
+pub use self::summary::{on_policy_summary, summary, validation_summary};
 use crate::data::Codec;
 use crate::error::{Error, Result};
 use crate::model::{Model, Sampling, generate_groups};

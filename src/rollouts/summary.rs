@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::advantages::{deviation, mean};
-use super::{Rollout, RolloutGroup};
+use super::{OnPolicyAnswer, Rollout, RolloutGroup};
 
 /// Means over all completions, by name.
 pub fn summary(groups: &[RolloutGroup]) -> BTreeMap<String, f64> {
@@ -32,6 +32,21 @@ pub fn summary(groups: &[RolloutGroup]) -> BTreeMap<String, f64> {
         let scores = of(&|rollout| rollout.rewards[name]);
         found.insert(format!("rewards/{name}/mean"), mean(&scores));
         found.insert(format!("rewards/{name}/std"), deviation(&scores));
+    }
+    found
+}
+
+/// Of a step of a run of which some steps learn from answers of the model: whether this one does,
+/// and means over them.
+pub fn on_policy_summary(answers: &[OnPolicyAnswer]) -> BTreeMap<String, f64> {
+    let flag = |is: bool| if is { 1.0 } else { 0.0 };
+    let mut found = BTreeMap::from([("on_policy".to_owned(), flag(!answers.is_empty()))]);
+    if !answers.is_empty() {
+        #[expect(clippy::cast_precision_loss)] // token counts stay far below 2^53
+        let lengths: Vec<f64> = answers.iter().map(|answer| answer.tokens.len() as f64).collect();
+        let clipped: Vec<f64> = answers.iter().map(|answer| flag(!answer.ended)).collect();
+        found.insert("completions/mean_length".to_owned(), mean(&lengths));
+        found.insert("completions/clipped_ratio".to_owned(), mean(&clipped));
     }
     found
 }

@@ -62,7 +62,9 @@ pub(super) fn check(
         return Ok(());
     }
     observer.on(Event::Doing("the comparison of gradients".to_owned()));
-    let batches = prepared.take(&mut Cursor::default())?;
+    let mut batches = prepared.take(&mut Cursor::default())?;
+    batches.truncate(1);
+    prepared.score_by_teacher(&mut batches)?;
     let Some(batch) = batches.first() else { return Ok(()) };
     let parameters = trainer.model.description.active_parameters().max(1);
     let tokens = (PRODUCTS / (6 * parameters)).clamp(TOKENS[1], TOKENS[0]);

@@ -4,7 +4,9 @@ use crate::adapters::{self, Adapter};
 use crate::config::{Recompute, RunConfig};
 use crate::device::{OpenedDevice, memory_bytes_available};
 use crate::engine::optimizers::{self, UpdatedParameter};
-use crate::engine::{Estimate, MicroBatchSplit, TrainedParameters, Workload, estimate};
+use crate::engine::{
+    Estimate, MicroBatchSplit, TeacherMemory, TrainedParameters, Workload, estimate,
+};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::Description;
@@ -86,13 +88,13 @@ pub fn trained(
     Ok(TrainedParameters { count, state_bytes, averages: rule.averages() })
 }
 
-/// Memory by part, with what a teacher takes that is asked before the run.
+/// Memory by part, with what a teacher takes.
 ///
 /// # Errors
 /// Those of [`check_memory`], and when the adapter asks for layers that the model does not have.
 pub fn memory(
     description: &Description,
-    (work, before): (Workload, Option<Estimate>),
+    (work, teacher): (Workload, Option<&TeacherMemory>),
     adapter: Option<&dyn Adapter>,
     opened: &OpenedDevice,
 ) -> Result<Estimate> {
@@ -101,7 +103,10 @@ pub fn memory(
         None => 0,
     };
     let memory = estimate(description, work, of_adapter);
-    let memory = before.map_or(memory.clone(), |before| memory.after(&before));
+    let memory = match teacher {
+        Some(teacher) => memory.with_teacher(teacher),
+        None => memory,
+    };
     check_memory(&memory, opened)?;
     Ok(memory)
 }
@@ -153,9 +158,13 @@ pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
         0 => String::new(),
         count => format!(", attention {}", bytes(count)),
     };
-    let teacher = match memory.teacher {
-        0 => String::new(),
-        count => format!("teacher {} more before that, ", bytes(count)),
+    let teacher = match (memory.resident_teacher, memory.teacher) {
+        (0, 0) => String::new(),
+        (0, count) => format!("teacher {} more before that, ", bytes(count)),
+        (weights, 0) => format!("teacher {}, ", bytes(weights)),
+        (weights, count) => {
+            format!("teacher {}, {} more while it is asked, ", bytes(weights), bytes(count))
+        }
     };
     format!(
         "about {}{there}: {teacher}weights {}, optimizer {}, activations {}{attention}, logits {}, \
@@ -282,5 +291,24 @@ hint: a `[lora]` section needs less than full training, a smaller base model too
         assert_eq!(warning(&memory, &card(1 << 40, Some(1100))), None);
         let line = memory_line(&memory, &card(1 << 40, Some(5000)));
         assert!(line.contains("(1.1 kB of 5.0 kB on the device)"), "{line}");
+    }
+
+    /// One that is asked before the run counts as far as the run is smaller; of one that stays, the
+    /// weights always do.
+    #[test]
+    fn a_teacher_is_a_part_of_the_memory_when_it_is_there() {
+        let run = Estimate { weights: 600, activations: 300, logits: 100, ..Estimate::default() };
+        let asked = Estimate { weights: 2000, activations: 500, logits: 50, ..Estimate::default() };
+        let before = run.clone().with_teacher(&TeacherMemory::Before(asked.clone()));
+        assert_eq!((before.on_device(), before.at_least()), (2550, 600));
+        let beside = run.clone().with_teacher(&TeacherMemory::Beside(asked));
+        assert_eq!((beside.on_device(), beside.at_least()), (3150, 2600));
+        let small = Estimate { weights: 50, ..Estimate::default() };
+        let beside = run.with_teacher(&TeacherMemory::Beside(small));
+        assert_eq!((beside.on_device(), beside.teacher), (1050, 0));
+        let line = memory_line(&beside, &card(1 << 40, None));
+        assert!(line.starts_with("about 1.1 kB: teacher 50 B, weights 600 B,"), "{line}");
+        let line = memory_line(&before, &card(1 << 40, None));
+        assert!(line.contains(": teacher 1.6 kB more before that, weights"), "{line}");
     }
 }

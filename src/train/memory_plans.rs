@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use crate::adapters::{self, Adapter};
 use crate::config::{MemoryChoice, Recompute, RunConfig};
 use crate::device::{OpenedDevice, memory_bytes_available};
-use crate::engine::{Estimate, Workload};
+use crate::engine::{Estimate, TeacherMemory, Workload};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::{Description, LM_HEAD, Streamed};
@@ -172,7 +172,7 @@ impl MemoryCandidate {
 }
 
 /// The plans of a run of a model with what is trained beside it, if an adapter is; `work` is what
-/// there is to do with the settings as they are, `before` what is in memory before it.
+/// there is to do with the settings as they are, `teacher` what one takes that it learns from.
 ///
 /// # Errors
 /// When none fits the device, or the chosen one not into what it may take.
@@ -181,9 +181,9 @@ pub fn of(
     opened: &OpenedDevice,
     (description, adapter): (&Description, Option<&dyn Adapter>),
     weight_format: Option<&'static dyn WeightFormat>,
-    (work, before): (Workload, Option<Estimate>),
+    (work, teacher): (Workload, Option<TeacherMemory>),
 ) -> Result<MemoryPlans> {
-    Planned { config, description, adapter, weight_format, opened, work, before }.plans()
+    Planned { config, description, adapter, weight_format, opened, work, teacher }.plans()
 }
 
 /// What plans are made for.
@@ -194,8 +194,7 @@ struct Planned<'a> {
     weight_format: Option<&'static dyn WeightFormat>,
     opened: &'a OpenedDevice,
     work: Workload,
-    /// What is in memory before the run, and gone then.
-    before: Option<Estimate>,
+    teacher: Option<TeacherMemory>,
 }
 
 impl Planned<'_> {
@@ -317,7 +316,7 @@ impl Planned<'_> {
         }
         let estimate = memory_fit::memory(
             self.description,
-            (work, self.before.clone()),
+            (work, self.teacher.as_ref()),
             self.adapter,
             self.opened,
         )?;

@@ -183,6 +183,7 @@ fn go(
         return Ok(RunOutcome::Paused { step: session.saved_step(), total, stop });
     }
     session.conclude(&prepared, &mut trainer, observer)?;
+    prepared.release_teacher();
     calibration::fit(&mut prepared, &trainer, observer)?;
     observer.on(Event::Doing("the artifact".to_owned()));
     let mut record = session.finish(observer)?;

@@ -329,6 +329,16 @@ impl Prepared<'_> {
         Ok(batches)
     }
 
+    /// Gives rows what a teacher says of them that stays in memory, if there is one.
+    pub(super) fn score_by_teacher(&self, batches: &mut [Batch]) -> Result<()> {
+        self.teacher.as_ref().map_or(Ok(()), |teacher| teacher.score(batches))
+    }
+
+    /// Frees a teacher that stayed in memory: steps are done.
+    pub(super) fn release_teacher(&mut self) {
+        self.teacher.iter_mut().for_each(Teacher::release);
+    }
+
     /// Looks at the files of the rows between two positions; what there is to say is passed on.
     pub fn admit(&self, from: Cursor, to: Cursor, observer: &mut dyn Observer) -> Result<()> {
         let window = if to.epoch == from.epoch { to.window } else { u64::MAX };

@@ -20,14 +20,17 @@ pub(super) fn read_data(
 ) -> Result<Corpus> {
     let extent = match config.train.length {
         Length::Epochs(_) => Extent::Everything, // a schedule needs the number of steps
-        // A teacher is asked about all of it before the run.
-        Length::Steps(_) if objectives::chosen(&config.owned).teacher().is_some() => {
-            Extent::Everything
-        }
+        Length::Steps(_) if asked_before(config) => Extent::Everything,
         Length::Steps(_) => extent,
     };
     let cache = cache_home()?;
     data::open(data, &base.path, supply, &cache, extent, config.eval.max_records)
+}
+
+/// Whether a teacher is asked about all of it before the run.
+fn asked_before(config: &RunConfig) -> bool {
+    let objective = objectives::chosen(&config.owned);
+    objective.teacher().is_some() && objective.on_policy().is_none()
 }
 
 /// Bytes of examples that are at hand at once.
@@ -47,20 +50,20 @@ pub(super) fn planned(
     let objective = objectives::chosen(&config.owned);
     let rollouts = objective.rollouts();
     let plan = corpus.plan(config.seed);
-    let length = longest(config, &plan, rollouts)?;
+    let written = rollouts.map(|rollouts| rollouts.max_completion_length);
+    let written = written.or(objective.on_policy().map(|on_policy| on_policy.max_new_tokens));
+    let length = longest(config, &plan, written)?;
     let length = length.next_multiple_of(opened.computing().pad_multiple);
     let total_steps = total_steps(config, &plan, rollouts)?;
     Ok((plan, length, total_steps))
 }
 
 /// The most tokens of a row: of the data, or of a prompt with what the model writes to it.
-fn longest(config: &RunConfig, plan: &Plan, rollouts: Option<&RolloutConfig>) -> Result<usize> {
+fn longest(config: &RunConfig, plan: &Plan, written: Option<usize>) -> Result<usize> {
     let longest = plan.longest_row()?;
-    let written = |rollouts: &RolloutConfig| {
-        let both = longest.saturating_add(rollouts.max_completion_length);
-        both.min(config.data.max_seq_len).max(longest)
-    };
-    Ok(rollouts.map_or(longest, written))
+    let with =
+        |written: usize| longest.saturating_add(written).min(config.data.max_seq_len).max(longest);
+    Ok(written.map_or(longest, with))
 }
 
 /// Rows of the data that a step learns from.

@@ -12,6 +12,7 @@ use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
 use crate::files::{Digest, RunDirectory, cache_home};
 use crate::hub;
+use crate::objectives;
 use crate::train::Prepared;
 
 /// Changed whenever the same settings begin to mean other numbers.
@@ -68,8 +69,11 @@ pub fn made_by(
     Ok(Some(Digest::of(&json)))
 }
 
-/// Where steps are shared, if the user wants that.
+/// Where steps are shared, if the user wants that, and they are made of rows of data.
 pub fn shelf(made_by: Option<Digest>, config: &RunConfig) -> Result<Option<StepCache>> {
+    if objectives::chosen(&config.owned).writes_rows() {
+        return Ok(None);
+    }
     let config = &config.checkpoint;
     match made_by {
         Some(made_by) if config.reuse == Reuse::Auto => {

@@ -1,9 +1,12 @@
-//! Runs that learn from a teacher: asked once, filed, and nowhere in memory beside the run.
+//! Runs that learn from a teacher: asked once, filed, and nowhere in memory beside the run; or asked
+//! about what the model answers itself, in memory.
 
 use snapbox::str;
 
 use crate::common::{Run, assert_same_artifact, says, without_progress};
+use firebrand::event::StepReport;
 use firebrand::files::hash_file;
+use firebrand::rollouts::OnPolicyAnswer;
 
 const DISTILLED: [&str; 4] = [
     "train.objective=distillation",
@@ -111,6 +114,127 @@ error[run-changed]: cannot resume: the run is not what it was at the checkpoint
   because the base model was [HEX] and is [HEX]
 
 hint: undo the change, or start a new run with another `name` or `output.dir`
+
+"#]],
+    );
+}
+
+/// What the model answers is a function of the run's seed, the step and the prompt; the teacher is
+/// asked in the steps, and nothing of it is filed.
+#[test]
+fn a_run_on_its_own_answers_goes_on_to_the_same_bytes() {
+    let run = Run::new().with_base();
+    let sets =
+        [&DISTILLED[..], &["distillation.lmbda=0.5", "distillation.max_new_tokens=7"]].concat();
+    let one = ["--quiet", "--set", "device.threads=1"];
+    run.succeeds(&train("name=straight", &sets, &one));
+    assert_eq!(filed(&run), "");
+    let three =
+        ["--quiet", "--set", "device.threads=3", "--set", "device.parallel_micro_batches=2"];
+    for steps in ["1", "2", "1"] {
+        let some = [&three[..], &["--stop-after-steps", steps]].concat();
+        run.succeeds(&train("name=stopped", &sets, &some));
+    }
+    run.succeeds(&train("name=stopped", &sets, &three));
+    let of = |name: &str, file: &str| {
+        std::fs::read(run.path(&format!("checkpoints/{name}/{file}"))).unwrap()
+    };
+    let files = ["metrics.jsonl", "rollouts.jsonl", "step-00000006/model.safetensors"];
+    for file in files.iter().chain(&["step-00000006/state.json"]) {
+        assert!(of("straight", file) == of("stopped", file), "{file}");
+    }
+    let artifact = |name: &str| run.path(&format!("checkpoints/{name}/artifact"));
+    assert_same_artifact(&artifact("straight"), &artifact("stopped"));
+
+    let rollouts = run.read("checkpoints/straight/rollouts.jsonl");
+    let digest = firebrand::files::Digest::of(rollouts.as_bytes()).to_string();
+    assert!(run.read("checkpoints/straight/step-00000006/state.json").contains(&digest));
+    assert!(run.read("checkpoints/straight/artifact/lineage.statement.json").contains(&digest));
+    let answers: Vec<OnPolicyAnswer> =
+        rollouts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let metrics = run.read("checkpoints/straight/metrics.jsonl");
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
+    let own: Vec<&StepReport> =
+        steps.iter().filter(|report| report.metrics["on_policy"] == 1.0).collect();
+    assert!(!own.is_empty() && own.len() < steps.len(), "{steps:?}");
+    for report in &steps {
+        let of = |name: &str| report.metrics[name];
+        let answers: Vec<_> = answers.iter().filter(|it| it.step == report.step).collect();
+        assert_eq!(of("on_policy") == 1.0, !answers.is_empty(), "{report:?}");
+        // What the model wrote itself is not made likelier as it is.
+        let both = match answers.is_empty() {
+            true => 0.8 * of("divergence") + 0.2 * of("cross_entropy"),
+            false => of("divergence"),
+        };
+        assert!((report.loss - both).abs() < 1e-6 * both, "{report:?}");
+        if answers.is_empty() {
+            assert!(!report.metrics.contains_key("completions/mean_length"));
+            continue;
+        }
+        let tokens = answers.iter().map(|answer| answer.tokens.len());
+        assert!(tokens.clone().all(|count| (1..=7).contains(&count)));
+        let tokens: usize = tokens.sum();
+        assert_eq!(report.target_tokens, tokens as u64);
+        let mean = tokens as f64 / answers.len() as f64;
+        assert!((of("completions/mean_length") - mean).abs() < 1e-9, "{report:?}");
+        let clipped = answers.iter().filter(|answer| !answer.ended).count();
+        let clipped = clipped as f64 / answers.len() as f64;
+        assert!((of("completions/clipped_ratio") - clipped).abs() < 1e-9, "{report:?}");
+    }
+    run.succeeds(&["reproduce", "checkpoints/straight", "--json", "--no-sign"]);
+    run.succeeds(&["runs", "report", "checkpoints/straight"]);
+    let page = run.read("checkpoints/straight/report.html");
+    assert!(page.contains("<h2>Completions</h2>") && !page.contains("<th>advantage</th>"));
+
+    // The plan has the teacher beside the run.
+    let plan = |sets: &[&str]| -> serde_json::Value {
+        let sets = sets.iter().flat_map(|set| ["--set", *set]);
+        let all: Vec<&str> = ["plan", "tiny.toml", "--json"].into_iter().chain(sets).collect();
+        serde_json::from_str(&run.succeeds(&all)).unwrap()
+    };
+    let (before, beside) = (plan(&DISTILLED), plan(&sets));
+    let bytes = |plan: &serde_json::Value| plan["memory_bytes"].as_u64().unwrap();
+    assert!(bytes(&beside) > bytes(&before), "{beside}");
+}
+
+/// Answers that are all the model's own bring it to a teacher as well.
+#[test]
+fn a_model_learns_from_what_a_teacher_makes_of_its_own_answers() {
+    let run = Run::new().with_base();
+    run.succeeds(&["train", "tiny.toml", "--quiet", "--set", "name=other", "--set", "seed=5"]);
+    let sets = [
+        "train.objective=distillation",
+        "distillation.teacher=checkpoints/other",
+        "distillation.lmbda=1",
+        "distillation.beta=1",
+        "distillation.max_new_tokens=12",
+        "train.max_steps=12",
+        "eval.every_steps=12",
+    ];
+    run.succeeds(&train("name=straight", &sets, &["--quiet"]));
+    let metrics = run.read("checkpoints/straight/metrics.jsonl");
+    let judged =
+        metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let judged: Vec<f64> = judged.filter_map(|line| line["eval_divergence"].as_f64()).collect();
+    let steps = firebrand::checkpoint::steps_of(metrics.as_bytes()).unwrap();
+    let own: Vec<f64> = steps.iter().map(|report| report.metrics["divergence"]).collect();
+    assert!(own[11] < 0.9 * own[0], "{own:?}");
+    assert!(judged.last().unwrap() < &judged[0], "{judged:?}");
+}
+
+#[test]
+fn what_cannot_be_together_with_own_answers_is_told_so() {
+    let run = Run::new().with_base();
+    let sets = [&DISTILLED[..2], &["distillation.lmbda=0.5", "data.train_on=all"]].concat();
+    run.fails_with(
+        2,
+        &train("name=refused", &sets, &["--quiet"]),
+        str![[r#"
+error[config]: `data.train_on = "all"` cannot be used with `distillation.lmbda`
+  at tiny.toml
+  because the model answers what precedes the targets, and all is a target
+
+hint: remove it, or leave `distillation.lmbda` at 0
 
 "#]],
     );

@@ -163,6 +163,12 @@ const GRPO_TESTS: &[&str] = &[
 ];
 const DISTILLATION: &[&str] =
     &["train.objective=distillation", "distillation.teacher=checkpoints/tiny"];
+const ON_POLICY: &[&str] = &[
+    "train.objective=distillation",
+    "distillation.teacher=checkpoints/tiny",
+    "distillation.lmbda=1",
+    "distillation.max_new_tokens=6",
+];
 const WEIGHED: &[&str] = &["data.train.0.path=weighed.jsonl"];
 const TWO_SETS: &[&str] = &[
     "data.train=[{ path = \"data.jsonl\" }, { path = \"validation.jsonl\" }]",
@@ -291,6 +297,9 @@ const CHANGES: &[Change] = &[
     under(DISTILLATION, "distillation.temperature", "1", "3"),
     under(DISTILLATION, "distillation.top_k", "64", "2"),
     under(DISTILLATION, "distillation.kd_ratio", "1", "0.5"),
+    under(DISTILLATION, "distillation.lmbda", "0", "1"),
+    under(ON_POLICY, "distillation.sampling_temperature", "0.9", "2"),
+    under(ON_POLICY, "distillation.max_new_tokens", "6", "3"),
     under(SIMPO, "simpo.beta", "2", "3"),
     under(SIMPO, "simpo.gamma", "1", "0"),
     under(SIMPO, "simpo.label_smoothing", "0", "0.3"),

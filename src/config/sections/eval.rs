@@ -67,7 +67,7 @@ settings! {
         )
         .effect(Effect::Measures)
         .example("128")
-        .names(&[("axolotl", "eval_max_new_tokens"), ("LLaMA-Factory", "max_new_tokens")]);
+        .names(&[("axolotl", "eval_max_new_tokens")]);
         /// 0 takes the likeliest token.
         temperature: f64 = Key::new(
             "eval.temperature",

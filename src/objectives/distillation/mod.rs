@@ -1,10 +1,11 @@
 //! Distillation (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"): the model
 //! learns the probabilities that a teacher gives to tokens at the places of the targets. The
 //! divergence is that of TRL's `GKDTrainer` (Agarwal et al. 2024, "On-Policy Distillation of
-//! Language Models"), without its own completions.
+//! Language Models"); with `lmbda`, so are the answers of the model that it is taken of.
 //!
 //! Of the teacher the likeliest tokens are known, and what all others have together, which is one
-//! outcome more. They are computed once, before the run, and come with the batches.
+//! outcome more. They come with the batches: computed once, before the run, or, where the model
+//! answers itself, in each step.
 
 mod divergence;
 
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::data::Batch;
 use crate::document::Values;
-use crate::document::key::{DefaultValue, Key, Range, ValueKind};
+use crate::document::key::{DefaultValue, Key, MANY, Range, ValueKind};
 use crate::error::{Error, Result};
 use crate::model::Gradients;
 
@@ -46,7 +47,7 @@ const KEYS: &[Key] = &[
          `@revision` behind it for another than `main`. It needs the tokenizer of the base model. \
          Its weights are in memory only before the run, while its probabilities are computed: \
          these are filed in the cache, and found there by every run with the same teacher, data \
-         and settings.",
+         and settings. With `lmbda` they stay in memory beside the run.",
     )
     .example("\"HuggingFaceTB/SmolLM2-1.7B-Instruct\"")
     .names(&[("TRL", "teacher_model_name_or_path")]),
@@ -86,6 +87,32 @@ const KEYS: &[Key] = &[
     )
     .example("0.5")
     .names(&[("axolotl", "kd_alpha")]),
+    Key::new(
+        "distillation.lmbda",
+        ValueKind::Number(Range::closed(0.0, 1.0)),
+        DefaultValue::Value("0"),
+        "The share of steps in which the model answers the prompts itself, and learns from what \
+         the teacher makes of these answers in the place of those of the data (GKD, Agarwal et \
+         al. 2024). Which steps, and every draw, follow from `seed`. Above 0 the teacher is in \
+         memory beside the run, is asked in each step, and nothing is filed.",
+    )
+    .example("0.5"),
+    Key::new(
+        "distillation.sampling_temperature",
+        ValueKind::Number(Range::above(0.0, 100.0)),
+        DefaultValue::Value("0.9"),
+        "What scores are divided by before a token of such an answer is drawn. It changes no \
+         loss: `temperature` does.",
+    )
+    .example("1"),
+    Key::new(
+        "distillation.max_new_tokens",
+        ValueKind::Integer { min: 1, max: MANY },
+        DefaultValue::Value("128"),
+        "Longest such answer in tokens. Prompt and answer together are no longer than \
+         `data.max_seq_len`.",
+    )
+    .example("64"),
 ];
 
 /// The model that is learnt from, and what of it.
@@ -99,12 +126,24 @@ pub struct TeacherConfig {
     pub temperature: f32,
 }
 
+/// Which steps learn from answers that the model writes itself, and how it does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OnPolicyConfig {
+    /// The share of such steps.
+    pub lmbda: f64,
+    /// What scores are divided by before a token is drawn.
+    pub temperature: f64,
+    /// Longest answer in tokens.
+    pub max_new_tokens: usize,
+}
+
 #[derive(Debug)]
 struct Distillation {
     teacher: TeacherConfig,
     beta: f64,
     /// The share of the divergence.
     ratio: f64,
+    on_policy: OnPolicyConfig,
 }
 
 /// Means over target tokens.
@@ -119,6 +158,21 @@ impl Distillation {
             teacher: TeacherConfig { model, top_k: values.size("distillation.top_k"), temperature },
             beta: values.number("distillation.beta"),
             ratio: values.number("distillation.kd_ratio"),
+            on_policy: OnPolicyConfig {
+                lmbda: values.number("distillation.lmbda"),
+                temperature: values.number("distillation.sampling_temperature"),
+                max_new_tokens: values.size("distillation.max_new_tokens"),
+            },
+        }
+    }
+
+    /// The share of the divergence in the loss of a batch. What the model wrote itself is nothing
+    /// to be made likelier as it is.
+    fn ratio(&self, batch: &Batch) -> f64 {
+        match (batch.teacher.is_empty(), batch.sampled.is_empty()) {
+            (true, _) => 0.0,
+            (false, true) => self.ratio,
+            (false, false) => 1.0,
         }
     }
 
@@ -130,7 +184,7 @@ impl Distillation {
         }
     }
 
-    /// Whether the cross-entropy is a part of the loss, or all of it.
+    /// Whether the cross-entropy is a part of the loss, or all of it, or is reported beside it.
     fn has_cross_entropy(&self, batch: &Batch) -> bool {
         self.ratio < 1.0 || batch.teacher.is_empty()
     }
@@ -140,7 +194,7 @@ impl Distillation {
         let weights = Self::weights(batch);
         let sum = |all: &[f64]| all.iter().zip(&weights).map(|(one, weight)| one * weight).sum();
         let (divergence, cross_entropy): (f64, f64) = (sum(divergences), sum(losses));
-        let ratio = if batch.teacher.is_empty() { 0.0 } else { self.ratio };
+        let ratio = self.ratio(batch);
         let both = ratio * divergence + (1.0 - ratio) * cross_entropy;
         Loss { sum: LossSum::Number(both), metrics: vec![divergence, cross_entropy] }
     }
@@ -177,6 +231,10 @@ impl Objective for Distillation {
         Some(&self.teacher)
     }
 
+    fn on_policy(&self) -> Option<OnPolicyConfig> {
+        (self.on_policy.lmbda > 0.0).then_some(self.on_policy)
+    }
+
     fn temperature(&self) -> f32 {
         self.teacher.temperature
     }
@@ -194,7 +252,7 @@ impl Objective for Distillation {
     fn backward(&self, batch: Supervised, scale: f64, sums: &mut Gradients) -> (Loss, Tensor<2>) {
         let Supervised { model, x, targets, .. } = batch;
         let teacher = &batch.batch.teacher;
-        let ratio = if teacher.is_empty() { 0.0 } else { self.ratio };
+        let ratio = self.ratio(batch.batch);
         let weights = Self::weights(batch.batch);
         #[expect(clippy::cast_possible_truncation)] // gradients are f32
         let scaled = |share: f64| -> Vec<f32> {
@@ -210,7 +268,7 @@ impl Objective for Distillation {
             (divergences, dx) = (losses, Some(gradient));
         }
         let losses = self.losses(batch);
-        if self.has_cross_entropy(batch.batch) {
+        if ratio < 1.0 {
             let targets = Targets { temperature: 1.0, ..targets };
             let scales = scaled(1.0 - ratio);
             let scales = Scales::Each(&scales);

@@ -2,6 +2,7 @@
 
 mod ending;
 mod judging;
+mod on_policy;
 mod rollouts;
 mod saves;
 mod start;
@@ -11,6 +12,7 @@ use crate::train::resume::Resume;
 use std::time::Instant;
 
 pub use self::ending::{BestCheckpoint, early_stopping};
+use self::on_policy::OnPolicy;
 use self::rollouts::Rollouts;
 use self::start::Entered;
 use self::steps::PendingStep;
@@ -57,6 +59,8 @@ pub struct Session<'a> {
     metrics: Metrics,
     /// What the model writes itself, where the objective wants that.
     rollouts: Option<Rollouts>,
+    /// The same, where a teacher scores it.
+    on_policy: Option<OnPolicy>,
     saving: Saving,
     shelf: Option<StepCache>,
     cursor: Cursor,
@@ -93,7 +97,7 @@ impl<'a> Session<'a> {
         let made_by = reuse::made_by(prepared, request.loaded, &identity)?;
         let shelf = reuse::shelf(made_by, config)?;
         // What the model writes itself no chain of rows knows beforehand.
-        let chain = trainer.objective.rollouts().is_none().then(Chain::default);
+        let chain = (!trainer.objective.writes_rows()).then(Chain::default);
         let mut found = match &request.resume {
             Resume::From(folder) => Some(RestoredCheckpoint::open(folder)?),
             Resume::Auto | Resume::Never => RestoredCheckpoint::in_run(run)?,
@@ -129,6 +133,7 @@ impl<'a> Session<'a> {
             history,
             metrics: Metrics::open_at(&run.metrics(), lines, digest)?,
             rollouts: Rollouts::open(run, config, trainer, written)?,
+            on_policy: OnPolicy::open(run, config, trainer, written.1)?,
             saving: Saving::new(config.checkpoint.on_disk_full),
             shelf,
             cursor: Cursor::default(),
@@ -204,6 +209,17 @@ impl<'a> Session<'a> {
         Err(Error::checkpoint("the data does not continue where the checkpoint stopped")
             .because(format!("the next rows have the digest {next}, not {expected}"))
             .hint("this is a defect of Firebrand if no file was changed: please report it"))
+    }
+
+    /// `rollouts.jsonl`, in a run of which the model writes rows itself.
+    fn rollouts_file(&mut self) -> Option<&mut Metrics> {
+        let of_rewards = self.rollouts.as_mut().map(|rollouts| &mut rollouts.file);
+        of_rewards.or(self.on_policy.as_mut().map(|on_policy| &mut on_policy.file))
+    }
+
+    /// Whether rows are such as nobody knows beforehand.
+    fn writes_rows(&self) -> bool {
+        self.rollouts.is_some() || self.on_policy.is_some()
     }
 
     /// Has nothing happened yet?

@@ -172,7 +172,7 @@ impl Session<'_> {
     /// All that a checkpoint holds, in host memory; in a `hurry`, without what must be waited for.
     fn job(&mut self, trainer: &mut Trainer, prepared: &Prepared, hurry: bool) -> Result<Job> {
         let (metrics_bytes, metrics_sha256, metrics) = self.metrics.lines()?;
-        let written = self.rollouts.as_mut().map(|rollouts| rollouts.file.lines()).transpose()?;
+        let written = self.rollouts_file().map(|file| file.lines()).transpose()?;
         let mut ahead = self.cursor;
         let wanted = trainer.step < prepared.total_steps
             && (!hurry || prepared.plan.is_at_hand(&self.cursor));

@@ -34,7 +34,10 @@ impl Session<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         observer.on(Event::Doing(format!("step {}", trainer.step + 1)));
-        let rows = self.rows(prepared, trainer, observer)?;
+        let rows = match self.on_policy {
+            Some(_) => self.rows_for_teacher(prepared, trainer, observer)?,
+            None => self.rows(prepared, trainer, observer)?,
+        };
         if prepared.on_gpu() {
             self.warm_up(trainer.new_sizes(&rows.batches), trainer, observer)?;
         }
@@ -70,7 +73,7 @@ impl Session<'_> {
         let (mut report, mut timing) = step.finish()?;
         report.metrics.extend(rows.metrics);
         timing.data_seconds = rows.seconds;
-        if self.rollouts.is_some() {
+        if self.writes_rows() {
             timing.step_seconds += rows.seconds; // most of the work of such a step
         }
         timing.save_seconds = self.saving.stood_still().as_secs_f64();
@@ -98,7 +101,7 @@ impl Session<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         // Rows that the model writes itself have sizes that nobody knows.
-        if !prepared.on_gpu() || self.rollouts.is_some() {
+        if !prepared.on_gpu() || self.writes_rows() {
             return Ok(());
         }
         let (mut cursor, mut sizes) = (self.cursor, BTreeSet::new());

@@ -1,13 +1,15 @@
 //! Asking a teacher: once for all examples of a run, in the order of the data, before the base is
-//! loaded. The same examples, teacher and settings find what it said in the cache.
+//! loaded. The same examples, teacher and settings find what it said in the cache. One that stays
+//! is loaded here, and asked about the validation data.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::Teacher;
 use super::file::{TeacherFile, TeacherWriter, key_of, place_of};
+use super::resident::ResidentTeacher;
+use super::{Teacher, TeacherAnswers};
 use crate::data::{Batch, CorpusEntry, Packing, pack};
 use crate::device::{self, ComputeConfig};
 use crate::engine::teacher_tops;
@@ -28,6 +30,9 @@ const VERSION: u32 = 1;
 pub fn learn_from_teacher(prepared: &mut Prepared, observer: &mut dyn Observer) -> Result<()> {
     let Some(teacher) = &prepared.teacher else { return Ok(()) };
     let vocabulary = teacher.description.outputs().min(prepared.description.outputs());
+    if teacher.on_policy.is_some() {
+        return stay(prepared, vocabulary, observer);
+    }
     let (examples, path) = filed(prepared, teacher, vocabulary)?;
     let file = match TeacherFile::open(&path) {
         Ok(file) => {
@@ -45,9 +50,22 @@ pub fn learn_from_teacher(prepared: &mut Prepared, observer: &mut dyn Observer) 
         file.teach(batch)?;
     }
     if let Some(teacher) = &mut prepared.teacher {
-        teacher.said = Some(file);
+        teacher.answers = TeacherAnswers::Filed(file);
     }
     Ok(())
+}
+
+/// Loads the teacher for good, and asks it about the validation data.
+fn stay(prepared: &mut Prepared, vocabulary: usize, observer: &mut dyn Observer) -> Result<()> {
+    let (chunk, on_gpu) = (prepared.config.train.loss_chunk_tokens, prepared.on_gpu());
+    let Some(teacher) = &prepared.teacher else { return Ok(()) };
+    observer.on(Event::Doing(format!("loading the teacher {}", teacher.config.model)));
+    let model = load(prepared, teacher)?;
+    let resident = ResidentTeacher { model, vocabulary, chunk, on_gpu };
+    let Prepared { teacher: Some(teacher), validation, .. } = prepared else { return Ok(()) };
+    observer.on(Event::Doing("the teacher on the validation data".to_owned()));
+    teacher.answers = TeacherAnswers::Resident(Box::new(resident));
+    teacher.score(validation)
 }
 
 /// How many different examples there are, and where what is said of them is filed: under a digest

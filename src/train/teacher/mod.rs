@@ -1,23 +1,27 @@
-//! The model that a run learns from (`distillation.teacher`): found and checked like a base model,
-//! and asked once, before the base is loaded. What it says is filed in the cache.
+//! The model that a run learns from (`distillation.teacher`): found and checked like a base model.
+//! It is asked once, before the base is loaded, and what it says is filed in the cache; where the
+//! model answers prompts itself, which nobody knows before, it stays in memory and is asked in each
+//! step.
 
 mod ask;
 mod file;
+mod resident;
 
 use self::file::TeacherFile;
 pub use self::file::filed_teachers;
+use self::resident::ResidentTeacher;
 pub(super) use ask::learn_from_teacher;
 
 use crate::artifact::base_record::BaseRecord;
 use crate::config::{Recompute, RunConfig};
 use crate::data::{Batch, Tokenizer};
-use crate::engine::{Estimate, TrainedParameters, Workload, estimate};
+use crate::engine::{TeacherMemory, TrainedParameters, Workload, estimate};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::bytes;
 use crate::files::{Digest, FileEntry, hash_file};
 use crate::hub::{ModelDirectory, Supply};
 use crate::model::{Description, inspect};
-use crate::objectives::{self, TeacherConfig};
+use crate::objectives::{self, OnPolicyConfig, TeacherConfig};
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature, recorded};
 use crate::weights::shard_names;
@@ -32,8 +36,19 @@ pub struct Teacher {
     files: Vec<FileEntry>,
     signed: BaseSignature,
     record: BaseRecord,
-    /// What it says of the data, once it was asked.
-    said: Option<TeacherFile>,
+    /// Whether the model answers prompts itself.
+    on_policy: Option<OnPolicyConfig>,
+    answers: TeacherAnswers,
+}
+
+/// Where what the teacher says comes from.
+enum TeacherAnswers {
+    /// It was not asked yet, or is not asked any more.
+    None,
+    /// From what was filed of the data.
+    Filed(TeacherFile),
+    /// From itself.
+    Resident(Box<ResidentTeacher>),
 }
 
 impl Teacher {
@@ -56,8 +71,8 @@ impl Teacher {
         let record = recorded(&directory, &files, &signed, approval)?;
         directory.expect(&files)?;
         let (config, description) = (settings.clone(), found.description);
-        let said = None;
-        Ok(Some(Self { config, directory, description, files, signed, record, said }))
+        let (on_policy, answers) = (objective.on_policy(), TeacherAnswers::None);
+        Ok(Some(Self { config, directory, description, files, signed, record, on_policy, answers }))
     }
 
     /// As the lineage has it.
@@ -95,32 +110,66 @@ impl Teacher {
             .hint("name a teacher of the family of the base model as `distillation.teacher`"))
     }
 
-    /// What is in memory while it is asked, beside the program; a row at a time.
-    pub fn memory(&self, work: Workload) -> Estimate {
+    /// What is in memory while it is asked, beside the program: before the run a row at a time, in
+    /// steps a micro-batch.
+    pub fn memory(&self, work: Workload) -> TeacherMemory {
         let trained = TrainedParameters { count: 0, state_bytes: 0, averages: false };
         let asked = Workload {
             trained,
             adapted: true,
-            rows: 1,
+            rows: if self.on_policy.is_some() { work.rows } else { 1 },
             recompute: Recompute::Layers,
             coded: (0, 0),
             saves: false,
             ..work
         };
-        estimate(&self.description, asked, 0)
+        let memory = estimate(&self.description, asked, 0);
+        match self.on_policy {
+            Some(_) => TeacherMemory::Beside(memory),
+            None => TeacherMemory::Before(memory),
+        }
     }
 
-    /// Gives a batch what the teacher says of its targets, once it was asked.
+    /// Gives a batch what was filed of its targets, if anything was.
     ///
     /// # Errors
     /// When the file with that is damaged.
     pub fn teach(&self, batch: &mut Batch) -> Result<()> {
-        self.said.as_ref().map_or(Ok(()), |file| file.teach(batch))
+        match &self.answers {
+            TeacherAnswers::Filed(file) => file.teach(batch),
+            TeacherAnswers::None | TeacherAnswers::Resident(_) => Ok(()),
+        }
+    }
+
+    /// Gives batches what the teacher says of their targets, if it is in memory.
+    ///
+    /// # Errors
+    /// When it has no such token, or the device fails.
+    pub fn score(&self, batches: &mut [Batch]) -> Result<()> {
+        match &self.answers {
+            TeacherAnswers::Resident(teacher) => teacher.score(&self.config, batches),
+            TeacherAnswers::None | TeacherAnswers::Filed(_) => Ok(()),
+        }
+    }
+
+    /// Frees its weights, if they are in memory: nothing is asked any more.
+    pub fn release(&mut self) {
+        self.answers = TeacherAnswers::None;
     }
 
     /// What is asked of it, in a line.
     pub fn line(&self, targets: u64) -> String {
         let Self { config, description, .. } = self;
+        if let Some(OnPolicyConfig { lmbda, .. }) = self.on_policy {
+            return format!(
+                "{} ({}), in memory beside the run and asked in each step: its {} likeliest tokens \
+                 for each target; the model answers itself in {} of the steps",
+                config.model,
+                description.model_type,
+                config.top_k.min(description.outputs()),
+                lmbda
+            );
+        }
         format!(
             "{} ({}), asked before the run about {targets} target tokens: its {} likeliest each, \
              {} in the cache",

@@ -1,9 +1,12 @@
 //! Distillation against TRL's `GKDTrainer` and PyTorch, on the tiny model with the adapter of its
 //! reference and another one as the teacher (`tests/reference/distillation.py`).
 
+use firebrand::data::{CorpusEntry, Example, Packing, RecordId};
 use firebrand::document::Value;
 use firebrand::engine::teacher_tops;
-use firebrand::objectives::TeacherConfig;
+use firebrand::files::Digest;
+use firebrand::objectives::{OnPolicyConfig, TeacherConfig};
+use firebrand::rollouts::{OnPolicyAnswer, OnPolicyWriter, last_answers_of};
 use serde_json::Value as Json;
 
 use super::preference::{assert_gradients, near, reference};
@@ -98,6 +101,55 @@ fn losses_and_gradients_are_those_of_trl() {
                     + (1.0 - ratio) * of("cross_entropy").unwrap_or_default();
                 assert!((both - loss.number()).abs() < 1e-9, "{what}: {reported:?}");
             }
+        }
+    }
+}
+
+/// Answers that the model gave itself make rows that the teacher scores as it does those of data.
+#[test]
+fn own_answers_have_the_losses_and_gradients_of_trl() {
+    let (json, expected) = (reference("distillation.json"), expected(NAME));
+    let answers = answers(&json);
+    let record = || RecordId { file: "a.jsonl".into(), line: 1 };
+    // As the data have them: other answers to the same prompts.
+    let entry = |(prompt, _): &(Vec<u32>, Vec<u32>)| CorpusEntry {
+        record: record(),
+        digest: Digest::of(b""),
+        weight: 1.0,
+        margin: 0.0,
+        example: Example {
+            tokens: [&prompt[..], &[1, 2]].concat(),
+            loss_mask: (0..prompt.len() + 2).map(|place| place >= prompt.len()).collect(),
+        },
+    };
+    let entries: Vec<CorpusEntry> = answers.iter().map(entry).collect();
+    let prompts = last_answers_of(&[Batch::new(&[entries.iter().collect()])]);
+    let written = |(prompt, tokens): &(Vec<u32>, Vec<u32>)| OnPolicyAnswer {
+        step: 1,
+        file: String::new(),
+        line: 1,
+        prompt: prompt.clone(),
+        reference: String::new(),
+        text: String::new(),
+        tokens: tokens.clone(),
+        ended: true,
+    };
+    let written: Vec<OnPolicyAnswer> = answers.iter().map(written).collect();
+    let config = OnPolicyConfig { lmbda: 1.0, temperature: 1.0, max_new_tokens: 8 };
+    for case in json["cases"].as_array().unwrap() {
+        if !case["settings"]["kd_ratio"].is_null() {
+            continue; // the cross-entropy of own answers is no part of a loss
+        }
+        let objective = distillation(&case["settings"]);
+        for packing in [Packing::BestFit, Packing::None] {
+            let writer = OnPolicyWriter::new(config, 1, 64, packing);
+            let batches = writer.rows(&prompts, &written, 2);
+            let batches = taught(Kernels::Fast, batches, objective.teacher().unwrap());
+            let model = by(Kernels::Fast, with_lora(NAME, &expected));
+            let (loss, sums) = step_on(&model, &*objective, &batches, Recompute::None);
+            let what = case["settings"].to_string();
+            near(&what, loss.number(), &case["loss"], 1e-5);
+            assert_gradients(&what, sums, &case["gradients"]);
         }
     }
 }
