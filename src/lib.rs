@@ -28,6 +28,7 @@ pub mod presets;
 pub mod checkpoint;
 pub mod artifact;
 pub mod verify;
+pub mod compose;
 pub mod evaluation;
 pub mod coverage;
 pub mod gate;

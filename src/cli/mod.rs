@@ -7,6 +7,7 @@ mod chat;
 mod classify;
 mod checkup;
 mod completions;
+mod compose;
 mod conformance;
 mod coverage;
 mod data;
@@ -121,6 +122,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(log),
     command!(watch),
     command!(merge),
+    command!(compose),
     command!(export),
     command!(push),
     command!(sign),

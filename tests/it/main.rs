@@ -12,6 +12,7 @@ mod ci;
 mod circles;
 mod cli;
 mod compare;
+mod compose;
 mod curriculum;
 mod coverage;
 mod device;
