@@ -35,6 +35,7 @@ pub mod channel;
 pub mod scan;
 pub mod train;
 pub mod reproduce;
+pub mod review;
 pub mod sweep;
 pub mod report;
 pub mod cli;

@@ -51,6 +51,20 @@ pub fn code(text: &str) -> String {
     format!("{fence}{space}{shown}{space}{fence}")
 }
 
+/// Plain words of one line in Markdown, also in a cell of a table: nothing in them is markup.
+pub fn escaped(line: &str) -> String {
+    let mut out = String::new();
+    for c in line.chars() {
+        if matches!(c, '|' | '<' | '>' | '*' | '_' | '[' | ']' | '\\' | '#' | '!' | '@' | '~' | '&')
+        {
+            let _ = write!(out, "&#{};", u32::from(c)); // writing to a string cannot fail
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A relative reference: everything but letters, digits, `-._~` and `/` is escaped.
 pub fn uri(name: &str) -> String {
     let mut out = String::new();

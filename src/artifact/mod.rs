@@ -11,6 +11,7 @@ pub mod effect_run;
 pub mod certificate;
 pub mod ecdsa;
 pub mod envelope;
+pub mod git;
 pub(crate) mod pae;
 pub mod exports;
 pub mod keys;

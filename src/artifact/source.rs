@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use super::git::{git, text};
 use crate::files::{Digest, Hashing};
 
 /// Which commit the user's working directory is at, and how it differs from it.
@@ -96,20 +97,6 @@ fn differences(directory: &Path, excluded: &[String], untracked: &[&str]) -> Opt
         io::copy(&mut format!("? {name}\n").as_bytes(), &mut hash).ok()?;
     }
     Some(hash.finish().2)
-}
-
-/// Git on one directory, changing nothing and starting no program that its settings name.
-fn git(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(directory).args(["-c", "core.fsmonitor=false"]).args(arguments);
-    command.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
-    command.stdin(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
-fn text(mut command: impl std::borrow::BorrowMut<Command>) -> Option<String> {
-    let output = command.borrow_mut().output().ok()?;
-    output.status.success().then(|| String::from_utf8(output.stdout).ok())?
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::channel::WATCH_KEYS;
 use crate::document::KeyTable;
 use crate::evaluation::SUITE_KEYS;
 use crate::gate::POLICY_KEYS;
+use crate::review::REVIEW_KEYS;
 use crate::settings;
 use crate::sweep::SWEEP_KEYS;
 use crate::verify::TRUSTED_KEYS;
@@ -17,8 +18,15 @@ use crate::verify::TRUSTED_KEYS;
 pub struct Document(usize);
 
 /// Every kind, in the order in which they are listed.
-const TABLES: [&LazyLock<KeyTable>; 6] =
-    [&settings::KEYS, &SUITE_KEYS, &POLICY_KEYS, &WATCH_KEYS, &TRUSTED_KEYS, &SWEEP_KEYS];
+const TABLES: [&LazyLock<KeyTable>; 7] = [
+    &settings::KEYS,
+    &SUITE_KEYS,
+    &POLICY_KEYS,
+    &WATCH_KEYS,
+    &TRUSTED_KEYS,
+    &SWEEP_KEYS,
+    &REVIEW_KEYS,
+];
 
 /// The table of keys of every kind of document.
 pub fn tables() -> impl Iterator<Item = &'static KeyTable> {
@@ -43,7 +51,7 @@ impl Default for Document {
 
 impl clap::ValueEnum for Document {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)]
+        &[Self(0), Self(1), Self(2), Self(3), Self(4), Self(5), Self(6)]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

@@ -38,6 +38,7 @@ mod reproduce;
 mod resolve;
 mod resume;
 mod retract;
+mod review;
 mod rollback;
 mod runs;
 mod scan;
@@ -113,6 +114,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(eval),
     command!(coverage),
     command!(gate),
+    command!(review),
     command!(promote),
     command!(rollback),
     command!(resolve),

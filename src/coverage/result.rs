@@ -246,8 +246,16 @@ impl Coverage {
     /// When it is no such file, of another version, or contradicts itself.
     pub fn read(path: &Path) -> Result<(Self, Digest)> {
         let bytes = read_bytes(path, BYTES_MAX)?;
+        Ok((Self::parse(&bytes, path)?, Digest::of(&bytes)))
+    }
+
+    /// Reads the bytes of a result; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Coverage::read`].
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let what = "the file is not a result of `firebrand coverage`";
-        let found: serde_json::Value = serde_json::from_slice(&bytes)
+        let found: serde_json::Value = serde_json::from_slice(bytes)
             .map_err(|error| Error::evaluation(what).at(path).because(error))?;
         let version = found.get("version").and_then(serde_json::Value::as_u64);
         if let Some(other) = version.filter(|version| *version != u64::from(VERSION)) {
@@ -261,7 +269,7 @@ impl Coverage {
         found.check().map_err(|why| {
             Error::evaluation("the result contradicts itself").at(path).because(why)
         })?;
-        Ok((found, Digest::of(&bytes)))
+        Ok(found)
     }
 
     /// Why the numbers cannot be those of the sets, if they cannot.

@@ -56,11 +56,13 @@ pub fn instructions() -> Vec<&'static str> {
     found
 }
 
-/// Whether there are instructions for products of bfloat16 that our kernels know (AVX512-BF16).
+/// Whether there are instructions for products of bfloat16 that our kernels know (AVX512-BF16, with
+/// the loads of AVX512-BW).
 pub fn multiplies_bfloat16() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512bf16")
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -29,9 +29,9 @@ fn committed(table: &KeyTable) -> PathBuf {
 }
 
 #[test]
-fn there_are_six_kinds_and_each_has_a_name_of_its_own() {
+fn there_are_seven_kinds_and_each_has_a_name_of_its_own() {
     let names: Vec<&str> = documents().map(|table| table.kind().name).collect();
-    assert_eq!(names, ["config", "eval", "gate", "watch", "trusted-keys", "sweep"]);
+    assert_eq!(names, ["config", "eval", "gate", "watch", "trusted-keys", "sweep", "review"]);
 }
 
 /// The committed schemas are those that this code makes.

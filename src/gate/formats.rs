@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::decision::{Decision, Report, Test, TestKind, TestOutcome, shown};
-use crate::artifact::markup::{code, is_invisible, xml};
+use crate::artifact::markup::{code, escaped, is_invisible, xml};
 use crate::artifact::sarif::{SarifLog, SarifResult, SarifRule};
 use crate::error::printable;
 
@@ -89,22 +89,8 @@ pub fn markdown(report: &Report) -> String {
             code(&test.name()),
             number(numbers.candidate),
             number(numbers.baseline),
-            cell(&test.detail)
+            escaped(&line(&test.detail))
         );
-    }
-    out
-}
-
-/// Plain words in a cell of a table: nothing in them is markup.
-fn cell(text: &str) -> String {
-    let mut out = String::new();
-    for c in line(text).chars() {
-        if matches!(c, '|' | '<' | '>' | '*' | '_' | '[' | ']' | '\\' | '#' | '!' | '@' | '~' | '&')
-        {
-            let _ = write!(out, "&#{};", u32::from(c)); // writing to a string cannot fail
-        } else {
-            out.push(c);
-        }
     }
     out
 }

@@ -37,6 +37,7 @@ pub use coverage_config::CoverageRule;
 pub use decision::{Decision, Report, Test, TestKind, TestNumbers, TestOutcome, VERSION};
 pub use formats::{junit, markdown, sarif, text};
 pub use limits::{Direction, MetricLimits};
+pub use ngrams::Runs as NgramRuns;
 pub use performance::Meter;
 pub use performance_config::{Measure, PerformanceRule};
 pub use policy::{MetricRule, Policy, SliceRule};

@@ -3,7 +3,11 @@
 
 mod groups;
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 pub use self::groups::{Completion, generate_groups};
 use crate::error::{Error, Result};
@@ -132,7 +136,7 @@ struct Text {
     sampling: Sampling,
     cache: Cache,
     /// Scores after the last token that was read.
-    logits: Vec<f32>,
+    logits: TokenScores,
     /// The prompt and what was made.
     tokens: Vec<u32>,
     /// The number of tokens that the model has seen; the last one made may be missing.
@@ -143,6 +147,19 @@ struct Text {
     done: bool,
 }
 
+/// Scores of one text among those that were computed together.
+#[derive(Clone, Default)]
+struct TokenScores {
+    all: Arc<Vec<f32>>,
+    range: Range<usize>,
+}
+
+impl TokenScores {
+    fn numbers(&self) -> &[f32] {
+        &self.all[self.range.clone()]
+    }
+}
+
 impl Text {
     fn begin(model: &Model, prompt: &[u32], sampling: Sampling) -> Result<Self> {
         assert!(!prompt.is_empty(), "a prompt has at least one token");
@@ -150,8 +167,10 @@ impl Text {
         let mut cache = Cache::new(model);
         // Nothing to choose, nothing to compute.
         let done = sampling.max_tokens == 0;
-        let logits =
-            if done { Vec::new() } else { in_pool(model, || read(model, &mut cache, prompt))? };
+        let logits = match done {
+            true => TokenScores::default(),
+            false => in_pool(model, || read(model, &mut cache, prompt))?,
+        };
         let read = if done { 0 } else { prompt.len() };
         Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), read, made, end: None, done })
     }
@@ -180,7 +199,7 @@ impl Text {
     /// Chooses the next token, which may be the last.
     fn choose(&mut self, ends: &[u32], watch: &mut dyn FnMut(u32) -> bool) {
         let tokens = &mut self.made.tokens;
-        let next = self.sampling.choose(&self.logits, &self.tokens, tokens.len() as u64);
+        let next = self.sampling.choose(self.logits.numbers(), &self.tokens, tokens.len() as u64);
         if ends.contains(&next) {
             self.made.ended = true;
             self.end = Some(next);
@@ -194,7 +213,7 @@ impl Text {
 }
 
 /// Feeds a prompt; returns the scores after its last token.
-fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
+fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<TokenScores> {
     let length = prompt.len();
     let positions: Vec<u32> = (0..length).map(position).collect();
     let context = PassContext::packed(
@@ -212,7 +231,8 @@ fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<Vec<f32>> {
         x = layer.prompt(x, (&context, number == last), cache);
     }
     let rows = x.dims()[0];
-    scores(model, x.narrow(0, rows - 1, 1))
+    let scores = scores(model, x.narrow(0, rows - 1, 1))?;
+    Ok(TokenScores { range: 0..scores.len(), all: scores.into() })
 }
 
 /// Feeds the last token of each text. One that is now of a length for which positions turn
@@ -260,10 +280,11 @@ fn go_on(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
             texts.iter_mut().map(|text| &mut text.cache.layers[number]).collect();
         x = layer.next(x, &context, &mut caches);
     }
-    let scores = scores(model, x)?;
+    let scores = Arc::new(scores(model, x)?);
     let width = scores.len() / rows;
-    for (text, scores) in texts.iter_mut().zip(scores.chunks_exact(width)) {
-        scores.clone_into(&mut text.logits);
+    for (row, text) in texts.iter_mut().enumerate() {
+        let range = row * width..(row + 1) * width;
+        text.logits = TokenScores { all: scores.clone(), range };
         text.read = text.tokens.len();
     }
     Ok(())
@@ -276,7 +297,8 @@ fn position(place: usize) -> u32 {
 /// Scores over the vocabulary for `x: [tokens, hidden]`, one after the other.
 fn scores(model: &Model, x: Tensor<2>) -> Result<Vec<f32>> {
     let scores = host(model.logits(x));
-    match scores.iter().find(|score| !score.is_finite()) {
+    let broken = |part: &[f32]| part.iter().copied().find(|score| !score.is_finite());
+    match scores.par_chunks(1 << 14).find_map_first(broken) {
         None => Ok(scores),
         Some(score) => Err(Error::not_finite("the model's logits are not finite")
             .because(format!("one of them is {score}"))

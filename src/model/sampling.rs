@@ -3,6 +3,7 @@
 //! The order is that of transformers' `generate`: the penalty on what was said before, temperature,
 //! then the filters top-k, top-p and min-p, each on what the one before left.
 
+use crate::ops::cpu::{F32, Scores, View};
 use crate::random::Stream;
 
 /// How the next token is chosen.
@@ -49,32 +50,55 @@ impl Sampling {
     pub fn choose(&self, logits: &[f32], before: &[u32], made: u64) -> u32 {
         let penalised = self.filters.penalised(logits, before);
         let logits = penalised.as_deref().unwrap_or(logits);
-        let best = logits
-            .iter()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)))
-            .map_or(0, |(index, _)| index);
-        let chosen = if self.temperature <= 0.0 { best } else { self.draw(logits, best, made) };
+        let chosen =
+            if self.temperature <= 0.0 { likeliest(logits) } else { self.draw(logits, made) };
         u32::try_from(chosen).expect("vocabularies stay below 2^32")
     }
 
-    fn draw(&self, logits: &[f32], best: usize, made: u64) -> usize {
-        let max = f64::from(logits[best]);
-        let mut weights: Vec<f64> = logits
-            .iter()
-            .map(|&logit| ((f64::from(logit) - max) / self.temperature).exp())
-            .collect();
+    fn draw(&self, logits: &[f32], made: u64) -> usize {
+        let mut weights = relative_probabilities(logits, self.temperature);
         self.filters.apply(&mut weights);
-        let mut left = self.stream.uniform(made) * weights.iter().sum::<f64>();
-        for (index, weight) in weights.iter().enumerate() {
-            left -= weight;
-            if left < 0.0 && *weight > 0.0 {
-                return index;
+        let sum = |weights: &[f32]| weights.iter().copied().map(f64::from).sum::<f64>();
+        // Whole blocks are passed by their sums.
+        let blocks: Vec<f64> = weights.chunks(BLOCK).map(sum).collect();
+        let mut left = self.stream.uniform(made) * blocks.iter().sum::<f64>();
+        for (block, (sum, weights)) in blocks.iter().zip(weights.chunks(BLOCK)).enumerate() {
+            if left >= *sum {
+                left -= sum;
+                continue;
+            }
+            for (index, weight) in weights.iter().enumerate() {
+                left -= f64::from(*weight);
+                if left < 0.0 && *weight > 0.0 {
+                    return block * BLOCK + index;
+                }
             }
         }
         // What rounding left over belongs to the last one that may be drawn.
-        weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(best)
+        let last = weights.iter().rposition(|weight| *weight > 0.0);
+        last.unwrap_or_else(|| likeliest(logits))
     }
+}
+
+/// Weights whose sum is kept beside them.
+const BLOCK: usize = 256;
+
+/// The first of the greatest.
+fn likeliest(logits: &[f32]) -> usize {
+    let places = logits.iter().enumerate();
+    places.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0))).map_or(0, |(index, _)| index)
+}
+
+/// exp((logit − the greatest) / temperature).
+fn relative_probabilities(logits: &[f32], temperature: f64) -> Vec<f32> {
+    let count = logits.len();
+    let mut weights = vec![0.0; count];
+    #[expect(clippy::cast_possible_truncation)] // as scores are
+    let scale = (1.0 / temperature).min(f64::from(f32::MAX)) as f32;
+    let numbers = View::new(logits, 1, count);
+    Scores { numbers, seen: count, window: count, scale, soft_cap: None, sink: None }
+        .exponentials::<F32>(&mut weights);
+    weights
 }
 
 impl Filters {
@@ -94,7 +118,7 @@ impl Filters {
     }
 
     /// Makes zeros of weights that may not be drawn.
-    fn apply(&self, weights: &mut [f64]) {
+    fn apply(&self, weights: &mut [f32]) {
         if let Some(count) = self.top_k.filter(|count| *count < weights.len()) {
             let mut sorted = weights.to_vec();
             let (_, last, _) =
@@ -102,12 +126,12 @@ impl Filters {
             keep(weights, *last);
         }
         if let Some(share) = self.top_p.filter(|share| *share < 1.0) {
-            let mut sorted: Vec<f64> = weights.iter().copied().filter(|it| *it > 0.0).collect();
+            let mut sorted: Vec<f32> = weights.iter().copied().filter(|it| *it > 0.0).collect();
             sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-            let wanted = share * sorted.iter().sum::<f64>();
+            let wanted = share * sorted.iter().copied().map(f64::from).sum::<f64>();
             let mut sum = 0.0;
-            let is_enough = |weight: &&f64| {
-                sum += **weight;
+            let is_enough = |weight: &&f32| {
+                sum += f64::from(**weight);
                 sum >= wanted
             };
             if let Some(last) = sorted.iter().find(is_enough) {
@@ -115,14 +139,15 @@ impl Filters {
             }
         }
         if let Some(share) = self.min_p {
-            let largest = weights.iter().copied().fold(0.0, f64::max);
-            keep(weights, share * largest);
+            let largest = weights.iter().copied().fold(0.0, f32::max);
+            #[expect(clippy::cast_possible_truncation)] // as weights are
+            keep(weights, (share * f64::from(largest)) as f32);
         }
     }
 }
 
 /// Keeps weights that are at least so large.
-fn keep(weights: &mut [f64], least: f64) {
+fn keep(weights: &mut [f32], least: f32) {
     weights.iter_mut().filter(|weight| **weight < least).for_each(|weight| *weight = 0.0);
 }
 
@@ -134,7 +159,7 @@ mod tests {
         Sampling { filters, ..Sampling::new(temperature, Stream::new(1), 1) }
     }
 
-    fn weights(filters: Filters) -> Vec<f64> {
+    fn weights(filters: Filters) -> Vec<f32> {
         let mut weights = [0.5, 0.1, 0.2, 0.15, 0.05].to_vec();
         filters.apply(&mut weights);
         weights

@@ -15,9 +15,10 @@ use recipe::{calls, documents, json};
 use serde_json::Value;
 use yaml_rust2::Yaml;
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("github-nightly.yml", "github-workflow"),
     ("github-pull-request.yml", "github-workflow"),
+    ("github-review.yml", "github-workflow"),
     ("gitlab-ci.yml", "gitlab-ci"),
     ("kubernetes-job.yml", "kubernetes"),
     ("kubernetes-cronjob.yml", "kubernetes"),
@@ -86,7 +87,8 @@ fn every_call_of_the_program_in_the_recipes_is_understood() {
         }
     }
     let expected = [
-        "cache", "data", "gate", "keygen", "promote", "pull", "resolve", "train", "verify", "watch",
+        "cache", "data", "gate", "keygen", "promote", "pull", "resolve", "review", "train",
+        "verify", "watch",
     ];
     assert_eq!(commands.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     let wrong = calls("x | firebrand train a.toml --lockde; firebrand pull \"$CONFIG\" --quiet\n");

@@ -87,7 +87,7 @@ fn every_kind_of_file_has_a_schema_and_a_template() {
         &["schema", "gates"],
         str![[r#"
 error: invalid value 'gates' for '[KIND]'
-  [possible values: config, eval, gate, watch, trusted-keys, sweep]
+  [possible values: config, eval, gate, watch, trusted-keys, sweep, review]
 
   tip: a similar value exists: 'gate'
 

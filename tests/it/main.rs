@@ -49,6 +49,7 @@ mod recurrent;
 mod reproduce;
 mod resume;
 mod retract;
+mod review;
 mod reuse;
 mod scan;
 mod score_heads;

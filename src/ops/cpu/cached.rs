@@ -1,11 +1,11 @@
 //! Attention of one new token of each of several texts over the keys and values of those before it.
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::element::F32;
+use super::few::{AT_ONCE, dots};
 use super::packed::View;
-use super::pointwise::dot;
 use super::softmax::{Scores, cap_scores};
 use crate::ops::AttentionConfig;
 
@@ -85,20 +85,26 @@ struct Group<'a> {
     target: &'a mut [f32],
 }
 
-impl NullaryFnOnce for Group<'_> {
+impl WithSimd for Group<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { q, cached, sinks, group, config, target } = self;
         let (width, all) = (config.heads.width, config.key_width());
         let [keys, values] = cached.seen();
         let (tokens, queries) = (keys.len() / all, q.len() / width);
         let mut scores = vec![0.0; queries * tokens];
-        for (token, key) in keys.chunks_exact(all).enumerate() {
-            let key = &key[group * width..][..width];
-            for (query, q) in q.chunks_exact(width).enumerate() {
-                scores[query * tokens + token] = dot(q, key);
+        for token in (0..tokens).step_by(AT_ONCE) {
+            // Tokens beyond the last are the last again, and go nowhere.
+            let key =
+                |at: usize| &keys[(token + at).min(tokens - 1) * all + group * width..][..width];
+            let keys = [key(0), key(1), key(2), key(3)];
+            for (q, scores) in q.chunks_exact(width).zip(scores.chunks_exact_mut(tokens)) {
+                let [found] = dots::<S, f32, 1, false>(simd, [q], keys);
+                for (score, found) in scores[token..].iter_mut().zip(found) {
+                    *score = found;
+                }
             }
         }
         let AttentionConfig { scale, soft_cap, .. } = config;

@@ -166,6 +166,15 @@ impl HostTensor {
 }
 
 impl StoredNumbers<'_> {
+    /// How many numbers a row has.
+    pub fn columns(&self) -> usize {
+        match self {
+            Self::F32(view) => view.columns,
+            Self::Bf16(view) => view.columns,
+            Self::Coded(rows) => rows.shape()[1],
+        }
+    }
+
     /// As the right factor of `x · wᵀ`.
     pub fn pack_rows<F: Format>(self) -> PackedRhs<F> {
         match self {

@@ -21,19 +21,14 @@ pub const LANES: usize = 16;
 pub fn dot(a: &[impl Number], b: &[impl Number]) -> f32 {
     let mut sums = [0.0_f32; LANES];
     let (a_parts, b_parts) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = dot_of_rest(a_parts.remainder(), b_parts.remainder());
+    let rest = a_parts.remainder().iter().zip(b_parts.remainder());
+    let rest: f32 = rest.map(|(a, b)| a.wide() * b.wide()).sum();
     for (a, b) in a_parts.zip(b_parts) {
         for lane in 0..LANES {
             sums[lane] += a[lane].wide() * b[lane].wide();
         }
     }
     sums.iter().sum::<f32>() + rest
-}
-
-/// The part of [`dot`] that is left behind whole lanes.
-#[inline(always)]
-pub fn dot_of_rest(a: &[impl Number], b: &[impl Number]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a.wide() * b.wide()).sum()
 }
 
 /// The hyperbolic tangent, within 4 units in the last place: near zero its series, since the
