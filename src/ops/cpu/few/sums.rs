@@ -34,6 +34,8 @@ pub fn dots<S: Simd, N: Number, const ROWS: usize, const FETCHES: bool>(
     w: [&[N]; AT_ONCE],
 ) -> [[f32; AT_ONCE]; ROWS] {
     match S::F32_LANES {
+        // Memory comes by itself for one row, which reads all weights in their order.
+        16 if ROWS == 1 => by_output(w, |w| tile::<S, N, 1, ROWS, 1, false>(simd, x, [w])),
         16 => tile::<S, N, 1, ROWS, AT_ONCE, FETCHES>(simd, x, w),
         8 => by_output(w, |w| tile::<S, N, 2, ROWS, 1, FETCHES>(simd, x, [w])),
         4 => by_output(w, |w| tile::<S, N, 4, ROWS, 1, FETCHES>(simd, x, [w])),
