@@ -181,8 +181,8 @@ impl RolloutWriter {
             .zip(prompts)
             .map(|(number, prompt)| {
                 let of_prompt = draws.stream.number(number);
-                let room = self.max_seq_len.saturating_sub(prompt.tokens.len());
-                let max_tokens = self.config.max_completion_length.min(room.max(1));
+                let most = self.config.max_completion_length;
+                let max_tokens = prompt.room(self.max_seq_len, most);
                 let sampling = |stream| Sampling {
                     filters: self.config.filters,
                     ..Sampling::new(self.config.temperature, stream, max_tokens)
@@ -196,9 +196,8 @@ impl RolloutWriter {
         let mut groups = Vec::with_capacity(prompts.len());
         for (prompt, completions) in prompts.iter().zip(written) {
             let completions = completions.into_iter().map(|completion| {
-                let text = completion.tokens.len() - usize::from(completion.ended);
                 Ok(Rollout {
-                    text: codec.tokenizer.decode(&completion.tokens[..text], false)?,
+                    text: codec.tokenizer.decode(completion.said(), false)?,
                     tokens: completion.tokens,
                     ended: completion.ended,
                     rewards: BTreeMap::new(),

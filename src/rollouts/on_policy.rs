@@ -79,25 +79,23 @@ impl OnPolicyWriter {
         let asked: Vec<(&[u32], Vec<Sampling>)> = (0..)
             .zip(prompts)
             .map(|(number, WeighedPrompt { prompt, .. })| {
-                let room = self.max_seq_len.saturating_sub(prompt.tokens.len()).max(1);
-                let most = self.config.max_new_tokens.min(room);
+                let most = prompt.room(self.max_seq_len, self.config.max_new_tokens);
                 let draws = of_step.number(number);
                 (&*prompt.tokens, vec![Sampling::new(self.config.temperature, draws, most)])
             })
             .collect();
         let written = generate_groups(model, &asked, &ends, watch)?.into_iter().flatten();
         let answer = |(of, completion): (&WeighedPrompt, Completion)| {
-            let (prompt, Completion { tokens, ended }) = (&of.prompt, completion);
-            let text = tokens.len() - usize::from(ended);
+            let prompt = &of.prompt;
             Ok(OnPolicyAnswer {
                 step,
                 file: prompt.record.file.to_string(),
                 line: prompt.record.line,
                 prompt: prompt.tokens.clone(),
                 reference: prompt.reference_text(codec)?,
-                text: codec.tokenizer.decode(&tokens[..text], false)?,
-                tokens,
-                ended,
+                text: codec.tokenizer.decode(completion.said(), false)?,
+                tokens: completion.tokens,
+                ended: completion.ended,
             })
         };
         prompts.iter().zip(written).map(answer).collect()

@@ -34,6 +34,11 @@ pub fn prompts_of(batches: &[Batch]) -> Vec<RolloutPrompt> {
 }
 
 impl RolloutPrompt {
+    /// How many tokens may follow it: at most so many, in a row of at most `max_seq_len`.
+    pub fn room(&self, max_seq_len: usize, most: usize) -> usize {
+        most.min(max_seq_len.saturating_sub(self.tokens.len()).max(1))
+    }
+
     /// The record's answer, without the token that ends it and what follows that.
     ///
     /// # Errors

@@ -22,6 +22,13 @@ pub struct Completion {
     pub ended: bool,
 }
 
+impl Completion {
+    /// What was written, without the token that ended it.
+    pub fn said(&self) -> &[u32] {
+        &self.tokens[..self.tokens.len() - usize::from(self.ended)]
+    }
+}
+
 /// A completion under way: of which prompt, and which of its completions.
 struct Writing {
     group: usize,

@@ -14,9 +14,13 @@ use crate::ops::cpu::packed::View;
 /// Where the processor has no instructions for it.
 pub fn outputs(x: View<bf16>, w: StoredNumbers, first: usize, target: &mut [&mut [f32]]) {
     #[cfg(target_arch = "x86_64")]
-    if crate::device::multiplies_bfloat16() {
-        vectors::outputs(x, w, first, target);
-        return;
+    if let Some(instructions) = vectors::Instructions::find() {
+        use super::{as_kept, converted};
+        use crate::ops::cpu::element::Number;
+        return match w {
+            StoredNumbers::Bf16(w) => as_kept(instructions, x, w, first, target),
+            w => converted(instructions, x, w, first, target, |x: f32| x.rounded()),
+        };
     }
     let _ = (x, w, first, target);
     unreachable!("the processor is asked first");
@@ -35,70 +39,41 @@ mod vectors {
     use half::bf16;
 
     use super::super::ahead::call_for;
-    use crate::ops::cpu::element::Number;
-    use crate::ops::cpu::host_tensor::StoredNumbers;
-    use crate::ops::cpu::packed::View;
+    use super::super::{AT_ONCE, Sums};
+    use crate::device::multiplies_bfloat16;
 
-    /// Rows, and outputs, that are summed at once where there are so many.
-    const AT_ONCE: usize = 4;
     /// Numbers that an instruction takes of a factor.
     const WIDTH: usize = 32;
 
-    /// As outside; the processor must have the instructions.
-    pub fn outputs(x: View<bf16>, w: StoredNumbers, first: usize, target: &mut [&mut [f32]]) {
-        let count = target.first().map_or(0, |row| row.len());
-        let columns = w.columns();
-        match w {
-            StoredNumbers::Bf16(w) => {
-                for at in (0..count).step_by(AT_ONCE) {
-                    // Outputs beyond the last are the last again, and go nowhere.
-                    let w = std::array::from_fn(|o| w.row(first + (at + o).min(count - 1)));
-                    write(x, w, at, target);
-                }
-            }
-            w => {
-                let mut wide = vec![0.0_f32; columns];
-                let mut rounded = vec![bf16::ZERO; AT_ONCE * columns];
-                for at in (0..count).step_by(AT_ONCE) {
-                    for o in 0..AT_ONCE.min(count - at) {
-                        w.read(first + at + o, &mut wide);
-                        let rounded = &mut rounded[o * columns..][..columns];
-                        for (rounded, wide) in rounded.iter_mut().zip(&wide) {
-                            *rounded = wide.rounded();
-                        }
-                    }
-                    let w = std::array::from_fn(|o| &rounded[o * columns..][..columns]);
-                    write(x, w, at, target);
-                }
-            }
+    /// The instructions, of a processor that has them.
+    #[derive(Clone, Copy)]
+    pub struct Instructions(());
+
+    impl Instructions {
+        /// Whether it has.
+        pub fn find() -> Option<Self> {
+            multiplies_bfloat16().then_some(Self(()))
         }
     }
 
-    /// A few outputs of all rows.
-    fn write(x: View<bf16>, w: [&[bf16]; AT_ONCE], at: usize, target: &mut [&mut [f32]]) {
-        let mut row = 0;
-        while row < x.rows {
-            let together = if row + AT_ONCE <= x.rows { AT_ONCE } else { 1 };
+    impl Sums for Instructions {
+        type Row = bf16;
+        type Weight = bf16;
+
+        #[inline]
+        fn of<const ROWS: usize, const FETCHES: bool>(
+            self,
+            x: [&[bf16]; ROWS],
+            w: [&[bf16]; AT_ONCE],
+        ) -> [[f32; AT_ONCE]; ROWS] {
             let mut sums = [0.0; AT_ONCE * AT_ONCE];
-            // SAFETY: the processor has the instructions, as the caller of this module found.
-            unsafe {
-                let rows = || std::array::from_fn(|i| x.row(row + i));
-                match (together, row) {
-                    (1, 0) => tile::<1, true>([x.row(row)], w, &mut sums),
-                    (1, _) => tile::<1, false>([x.row(row)], w, &mut sums),
-                    (_, 0) => tile::<AT_ONCE, true>(rows(), w, &mut sums),
-                    _ => tile::<AT_ONCE, false>(rows(), w, &mut sums),
-                }
-            }
-            let rows = target[row..][..together].iter_mut();
-            for (target, sums) in rows.zip(sums.chunks_exact(AT_ONCE)) {
-                for (target, sum) in target[at..].iter_mut().zip(sums) {
-                    *target = *sum;
-                }
-            }
-            row += together;
+            // SAFETY: there is one of these only where the processor has them.
+            unsafe { tile::<ROWS, FETCHES>(x, w, &mut sums) };
+            let (rows, _) = sums.as_chunks::<AT_ONCE>();
+            std::array::from_fn(|row| rows[row])
         }
     }
+
     /// The sums of some rows with four outputs, `[rows, outputs]`. Each is summed in sixteen lanes,
     /// pair by pair, and the lanes in one order, whatever stands beside it. Where it fetches,
     /// weights that come later in memory are called for.
@@ -183,15 +158,14 @@ mod vectors {
     #[cfg(test)]
     mod tests {
         use super::*;
-        use crate::device::multiplies_bfloat16;
         use crate::ops::cpu::element::Number;
         use crate::random::Stream;
 
         #[test]
         fn sums_beside_others_are_those_of_each_alone_and_of_the_numbers() {
-            if !multiplies_bfloat16() {
+            let Some(instructions) = Instructions::find() else {
                 return; // nor does any product come here
-            }
+            };
             let stream = Stream::new(6);
             #[expect(clippy::cast_possible_truncation)]
             let numbers: Vec<bf16> =
@@ -199,13 +173,9 @@ mod vectors {
             for length in [0, 1, 2, 32, 37, 64, 99] {
                 let of = |row: usize| &numbers[row * 100..][..length];
                 let (x, w) = (std::array::from_fn(of), std::array::from_fn(|o| of(4 + o)));
-                let (mut found, mut alone) = ([0.0; 16], [0.0; 16]);
-                // SAFETY: the processor was asked.
-                unsafe { tile::<4, true>(x, w, &mut found) };
-                for (row, sums) in x.iter().zip(found.chunks_exact(AT_ONCE)) {
-                    // SAFETY: as above.
-                    unsafe { tile::<1, false>([row], w, &mut alone) };
-                    assert_eq!(sums, &alone[..AT_ONCE]);
+                let found = instructions.of::<4, true>(x, w);
+                for (row, sums) in x.iter().zip(found) {
+                    assert_eq!([sums], instructions.of::<1, false>([row], w));
                     for (w, sum) in w.iter().zip(sums) {
                         let exact: f32 = row.iter().zip(*w).map(|(x, w)| x.wide() * w.wide()).sum();
                         assert!((sum - exact).abs() < 1e-4, "{sum} and {exact}");

@@ -8,6 +8,7 @@ mod sums;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use self::sums::Vectors;
 pub(super) use self::sums::{AT_ONCE, dots};
 use super::element::{Bf16, Number};
 use super::host_tensor::StoredNumbers;
@@ -33,14 +34,15 @@ pub fn few_rows(pairs: &[(View<f32>, StoredNumbers)], rounds: bool) -> Vec<Vec<f
             bf16::outputs(factors[pair].view(), pairs[pair].1, first, target);
         });
     }
-    let factors = |(x, _): &(View<f32>, _)| {
-        let rounded = |x: &f32| if rounds { x.rounded().wide() } else { *x };
-        (0..x.rows).flat_map(|row| x.row(row)).map(rounded).collect::<Vec<f32>>()
+    let rounded = |(x, _): &(View<f32>, _)| {
+        let numbers = (0..x.rows).flat_map(|row| x.row(row));
+        numbers.map(|x| x.rounded().wide()).collect::<Vec<f32>>()
     };
-    let factors: Vec<_> = pairs.iter().map(factors).collect();
+    let factors: Vec<_> = pairs.iter().filter(|_| rounds).map(rounded).collect();
     divided(pairs, |pair, first, target| {
         let (x, w) = pairs[pair];
-        let x = View::new(&factors[pair], x.rows, x.columns);
+        let rounded = factors.get(pair).map(|numbers| View::new(numbers, x.rows, x.columns));
+        let x = rounded.unwrap_or(x);
         Arch::new().dispatch(Outputs { x, w, rounds, first, target });
     })
 }
@@ -77,6 +79,21 @@ fn divided(
     results
 }
 
+/// Sums of products of rows with four outputs at once.
+trait Sums: Copy {
+    /// What rows are made of.
+    type Row: Number;
+    /// What weights are made of.
+    type Weight: Number;
+    /// `[rows, outputs]`, each sum in the same order whatever stands beside it. Where it fetches,
+    /// weights that come later in memory are called for.
+    fn of<const ROWS: usize, const FETCHES: bool>(
+        self,
+        x: [&[Self::Row]; ROWS],
+        w: [&[Self::Weight]; AT_ONCE],
+    ) -> [[f32; AT_ONCE]; ROWS];
+}
+
 /// Some outputs of all rows.
 struct Outputs<'a, 't, 'r> {
     x: View<'a, f32>,
@@ -87,44 +104,30 @@ struct Outputs<'a, 't, 'r> {
     target: &'t mut [&'r mut [f32]],
 }
 
-// Loops in what follows, and no closures: one that is not inlined is compiled for any processor.
+// Loops in what follows, and no closures that are handed to iterators: one that is not inlined is
+// compiled for any processor.
 impl WithSimd for Outputs<'_, '_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, w, rounds, first, target } = self;
-        let count = target.first().map_or(0, |row| row.len());
+        let (f32s, bf16s) = (Vectors::<S, f32>::new(simd), Vectors::<S, half::bf16>::new(simd));
         match w {
-            StoredNumbers::F32(w) if !rounds => all(simd, x, w, first, target),
-            StoredNumbers::Bf16(w) => all(simd, x, w, first, target),
-            w => {
-                let mut wide = vec![0.0_f32; AT_ONCE * x.columns];
-                for at in (0..count).step_by(AT_ONCE) {
-                    let count = AT_ONCE.min(count - at);
-                    for (o, wide) in wide.chunks_exact_mut(x.columns.max(1)).take(count).enumerate()
-                    {
-                        w.read(first + at + o, wide);
-                        if rounds {
-                            for number in wide {
-                                *number = number.rounded().wide();
-                            }
-                        }
-                    }
-                    let w = std::array::from_fn(|o| &wide[o * x.columns..][..x.columns]);
-                    write(simd, x, w, at, target);
-                }
-            }
+            StoredNumbers::F32(w) if !rounds => as_kept(f32s, x, w, first, target),
+            StoredNumbers::Bf16(w) => as_kept(bf16s, x, w, first, target),
+            w if rounds => converted(f32s, x, w, first, target, |x| x.rounded().wide()),
+            w => converted(f32s, x, w, first, target, |x| x),
         }
     }
 }
 
 /// All outputs, of weights that are read as they are kept.
 #[inline(always)]
-fn all<S: Simd, N: Number>(
-    simd: S,
-    x: View<f32>,
-    w: View<N>,
+fn as_kept<T: Sums>(
+    sums: T,
+    x: View<T::Row>,
+    w: View<T::Weight>,
     first: usize,
     target: &mut [&mut [f32]],
 ) {
@@ -132,16 +135,41 @@ fn all<S: Simd, N: Number>(
     for at in (0..count).step_by(AT_ONCE) {
         // Outputs beyond the last are the last again, and go nowhere.
         let w = std::array::from_fn(|o| w.row(first + (at + o).min(count - 1)));
-        write(simd, x, w, at, target);
+        write(sums, x, w, at, target);
     }
 }
 
-/// Writes a few outputs of all rows, from one on; what goes beyond the last is left out.
+/// All outputs, of weights that are converted a few rows at a time.
 #[inline(always)]
-fn write<S: Simd, N: Number>(
-    simd: S,
-    x: View<f32>,
-    w: [&[N]; AT_ONCE],
+fn converted<T: Sums>(
+    sums: T,
+    x: View<T::Row>,
+    w: StoredNumbers,
+    first: usize,
+    target: &mut [&mut [f32]],
+    convert: impl Fn(f32) -> T::Weight,
+) {
+    let count = target.first().map_or(0, |row| row.len());
+    let columns = w.columns();
+    let mut wide = vec![0.0_f32; columns];
+    let mut numbers = vec![T::Weight::default(); AT_ONCE * columns];
+    for at in (0..count).step_by(AT_ONCE) {
+        for o in 0..AT_ONCE.min(count - at) {
+            w.read(first + at + o, &mut wide);
+            for (number, wide) in numbers[o * columns..][..columns].iter_mut().zip(&wide) {
+                *number = convert(*wide);
+            }
+        }
+        write(sums, x, std::array::from_fn(|o| &numbers[o * columns..][..columns]), at, target);
+    }
+}
+
+/// A few outputs of all rows, from one on; what goes beyond the last is left out.
+#[inline(always)]
+fn write<T: Sums>(
+    sums: T,
+    x: View<T::Row>,
+    w: [&[T::Weight]; AT_ONCE],
     at: usize,
     target: &mut [&mut [f32]],
 ) {
@@ -149,20 +177,20 @@ fn write<S: Simd, N: Number>(
     while row < x.rows {
         if row + AT_ONCE <= x.rows {
             let rows = [x.row(row), x.row(row + 1), x.row(row + 2), x.row(row + 3)];
-            let sums = match row {
-                0 => dots::<S, N, AT_ONCE, true>(simd, rows, w),
-                _ => dots::<S, N, AT_ONCE, false>(simd, rows, w),
+            let found = match row {
+                0 => sums.of::<AT_ONCE, true>(rows, w),
+                _ => sums.of::<AT_ONCE, false>(rows, w),
             };
-            for (target, sums) in target[row..].iter_mut().zip(&sums) {
+            for (target, sums) in target[row..].iter_mut().zip(&found) {
                 put(sums, &mut target[at..]);
             }
             row += AT_ONCE;
         } else {
-            let [sums] = match row {
-                0 => dots::<S, N, 1, true>(simd, [x.row(row)], w),
-                _ => dots::<S, N, 1, false>(simd, [x.row(row)], w),
+            let [found] = match row {
+                0 => sums.of::<1, true>([x.row(row)], w),
+                _ => sums.of::<1, false>([x.row(row)], w),
             };
-            put(&sums, &mut target[row][at..]);
+            put(&found, &mut target[row][at..]);
             row += 1;
         }
     }

@@ -1,8 +1,11 @@
 //! Sums of products in 32 bits, each in the same order on every processor and beside any
 //! others: sixteen lanes, which are added to each other in halves, and what is left behind them.
 
+use std::marker::PhantomData;
+
 use pulp::Simd;
 
+use super::Sums;
 use super::ahead::call_for;
 use crate::ops::cpu::element::Number;
 use crate::ops::cpu::pointwise::LANES;
@@ -10,6 +13,40 @@ use crate::ops::cpu::pointwise::LANES;
 /// Rows, and outputs, that are summed at once where there are so many. Each sum by itself would
 /// wait for its last addition before the next.
 pub const AT_ONCE: usize = 4;
+
+/// Sums in vectors of 32 bits, of weights of numbers `N`.
+pub struct Vectors<S, N>(S, PhantomData<N>);
+
+impl<S: Copy, N> Clone for Vectors<S, N> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Copy, N> Copy for Vectors<S, N> {}
+
+impl<S, N> Vectors<S, N> {
+    /// Those of a processor.
+    #[inline(always)]
+    pub fn new(simd: S) -> Self {
+        Self(simd, PhantomData)
+    }
+}
+
+impl<S: Simd, N: Number> Sums for Vectors<S, N> {
+    type Row = f32;
+    type Weight = N;
+
+    #[inline(always)]
+    fn of<const ROWS: usize, const FETCHES: bool>(
+        self,
+        x: [&[f32]; ROWS],
+        w: [&[N]; AT_ONCE],
+    ) -> [[f32; AT_ONCE]; ROWS] {
+        dots::<S, N, ROWS, FETCHES>(self.0, x, w)
+    }
+}
 
 /// One sum, where there are no vectors.
 #[inline(always)]
