@@ -260,12 +260,11 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
     for (path, dims) in adapters::whole_weights(adapter, description)? {
         expected.insert(adapters::adapter_file_name(path), dims.to_vec());
     }
-    if let Some([copy, of]) = adapters::tied_copy(adapter, description) {
+    if let Some([copy, _]) = adapters::tied_copy(adapter, description) {
         if !places.iter().any(|place| place.name == copy) {
             return Err(adapters::not_tied());
         }
-        let shape = expected.get(&of).cloned();
-        expected.extend(shape.map(|shape| (copy, shape)));
+        expected.insert(copy, vec![description.vocabulary, description.hidden]);
     }
     for place in places {
         let (name, found) = (&place.name, &place.shape);

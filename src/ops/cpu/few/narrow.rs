@@ -1,5 +1,6 @@
-//! Products with matrices of few columns, `[out, rank]`: what an adapter of low rank adds to outputs.
-//! Each sum alone would take longer to fold than to make, so sixteen outputs are made at once.
+//! Products with matrices of few columns, `[out, rank]`: what an adapter of low rank adds to
+//! outputs. Each sum alone would take longer to fold than to make, so sixteen outputs are made at
+//! once.
 
 use pulp::{Arch, Simd, WithSimd};
 
