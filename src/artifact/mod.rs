@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod git;
 pub(crate) mod pae;
 pub mod exports;
+pub mod keyless_signing;
 pub mod keys;
 pub mod base_record;
 mod licenses;
