@@ -9,6 +9,7 @@ pub mod descendants;
 pub mod effect;
 pub mod effect_run;
 pub mod certificate;
+pub mod composed;
 pub mod ecdsa;
 pub mod envelope;
 pub mod git;
