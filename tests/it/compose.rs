@@ -304,7 +304,29 @@ check it:  firebrand verify both
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(run.path(path), bytes).unwrap();
     let call = [&merge[..], &["other"]].concat();
-    run.fails_with(1, &call, str![[""]]);
+    run.fails_with(
+        1,
+        &call,
+        str![[r#"
+error[adapter]: the composition does not hold
+  at all.json
+  because adapters/2, files: `adapter_model.safetensors` is [HEX], and [HEX] is stated
+  because adapters/2, signature: changed: `adapter_model.safetensors`
+
+"#]],
+    );
     assert!(!run.path("other").exists());
-    run.fails_with(2, &["merge", "--out", "other"], str![[""]]);
+    run.fails_with(
+        2,
+        &["merge", "--out", "other"],
+        str![[r#"
+error: the following required arguments were not provided:
+  <ARTIFACT>
+
+Usage: firebrand merge --out <DIR> <ARTIFACT>
+
+For more information, try '--help'.
+
+"#]],
+    );
 }
