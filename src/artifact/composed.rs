@@ -47,8 +47,8 @@ impl ComposedParts {
         Origin { past, ..origin }
     }
 
-    /// Names the files of adapters by their part, and adds the statement; refuses those that are not
-    /// as stated.
+    /// Names the files of adapters by their part, and adds the statement; refuses those that are
+    /// not as stated.
     ///
     /// # Errors
     /// When a file was changed since the composition was checked.

@@ -155,9 +155,6 @@ impl SigstoreRoot {
     }
 }
 
-/// Of a proven time that lies outside of the validity of a certificate.
-const OUTSIDE: &str = "it did not sign while its certificate was valid";
-
 /// What it was that did not hold, in front of the library's own words.
 fn describe(refusal: &Refusal) -> String {
     let what = match refusal {
@@ -166,13 +163,10 @@ fn describe(refusal: &Refusal) -> String {
         }
         Refusal::Certificate(
             CertificateError::NotYetValid { .. } | CertificateError::Expired { .. },
-        ) => OUTSIDE,
-        Refusal::Certificate(CertificateError::ChainInvalid(why))
-            if why.contains("CertExpired") || why.contains("CertNotValidYet") =>
-        {
-            OUTSIDE
+        ) => "it did not sign while its certificate was valid",
+        Refusal::Certificate(_) => {
+            "its certificate does not lead to the trusted root at the proven time"
         }
-        Refusal::Certificate(_) => "its certificate does not lead to the trusted root",
         Refusal::TransparencyLog(_) => {
             "its signature is not proven to be in a transparency log of the trusted root"
         }

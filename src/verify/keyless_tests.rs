@@ -136,13 +136,13 @@ fn a_signature_outside_of_the_certificates_minutes_does_not_count() {
     refused(
         &value("expired"),
         str![
-            "the identity `release@example.com` (https://accounts.example.com) does not count: it did not sign while its certificate was valid (certificate chain is invalid: certificate chain validation failed: CertExpired { time: UnixTime(1793535060), not_after: UnixTime(1793535000) })"
+            "the identity `release@example.com` (https://accounts.example.com) does not count: its certificate does not lead to the trusted root at the proven time (certificate chain is invalid: certificate chain validation failed: CertExpired { time: UnixTime(1793535060), not_after: UnixTime(1793535000) })"
         ],
     );
     refused(
         &value("expired-rekor2"),
         str![
-            "the identity `release@example.com` (https://accounts.example.com) does not count: it did not sign while its certificate was valid (certificate chain is invalid: certificate chain validation failed: CertExpired { time: UnixTime(1793535060), not_after: UnixTime(1793535000) })"
+            "the identity `release@example.com` (https://accounts.example.com) does not count: its certificate does not lead to the trusted root at the proven time (certificate chain is invalid: certificate chain validation failed: CertExpired { time: UnixTime(1793535060), not_after: UnixTime(1793535000) })"
         ],
     );
 }
