@@ -7,13 +7,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use firebrand::artifact::envelope::{Bundle, IN_TOTO};
 use firebrand::artifact::keys::SigningKey;
 use firebrand::artifact::open::AdapterDirectory;
 use firebrand::data::{Codec, Conversation, TemplateRenderer, TemplateText, each_record};
 use firebrand::gguf::unpack;
-use firebrand::verify::{Trust, safetensors::lint, verify};
+use firebrand::verify::{
+    KeyLimits, SigstoreRoot, Trust, TrustedIdentity, safetensors::lint, verify, verify_file,
+};
 use firebrand::weights::read_tensors;
 use serde_json::json;
 
@@ -45,6 +48,8 @@ pub static TARGETS: &[Target] = &[
     Target { name: "zstd", seeds: zstds, words: &[], rounds: 4000, run: zstd },
     Target { name: "config", seeds: configs, words: TOML, rounds: 4000, run: config },
     Target { name: "signature", seeds: signatures, words: NUMBERS, rounds: 3000, run: signature },
+    Target { name: "keyless", seeds: keyless_bundles, words: NUMBERS, rounds: 2000, run: keyless },
+    Target { name: "trusted_root", seeds: roots, words: NUMBERS, rounds: 2000, run: trusted_root },
     Target { name: "statement", seeds: statements, words: NUMBERS, rounds: 3000, run: statement },
 ];
 
@@ -343,6 +348,37 @@ fn signature(bytes: &[u8], folder: &Path) {
     put(folder, "config.json", b"{}");
     put(folder, "model.sig", bytes);
     let _ = verify(folder, &trust());
+}
+
+fn keyless_bundles() -> Vec<Vec<u8>> {
+    files("tests/fixtures/keyless", ".sigstore.json")
+}
+
+/// As the signature of a model, and as the bundle of a file, where the identity is trusted.
+fn keyless(bytes: &[u8], folder: &Path) {
+    static TRUST: LazyLock<Trust> = LazyLock::new(|| {
+        let file = repository().join("tests/fixtures/keyless/trusted_root.json");
+        Trust::default().and_identity(TrustedIdentity {
+            identity: "release@example.com".to_owned(),
+            issuer: "https://accounts.example.com".to_owned(),
+            root: SigstoreRoot::from_file(&file).expect("a root of the tests"),
+            file,
+            limits: KeyLimits::default(),
+        })
+    });
+    put(folder, "config.json", b"{}");
+    put(folder, "model.sig", bytes);
+    let _ = verify(folder, &TRUST);
+    let _ = verify_file(&folder.join("config.json"), &folder.join("model.sig"), &TRUST);
+}
+
+fn roots() -> Vec<Vec<u8>> {
+    vec![read("tests/fixtures/keyless/trusted_root.json")]
+}
+
+fn trusted_root(bytes: &[u8], folder: &Path) {
+    put(folder, "root.json", bytes);
+    let _ = SigstoreRoot::from_file(&folder.join("root.json"));
 }
 
 fn statements() -> Vec<Vec<u8>> {

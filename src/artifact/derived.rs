@@ -60,8 +60,9 @@ pub struct Made {
     pub asked: BTreeMap<String, String>,
     /// The base's files, as read.
     pub base_files: Vec<FileEntry>,
-    /// The adapter's weights, as read.
-    pub adapter_file: Option<FileEntry>,
+    /// The adapter's weights, as read; those of several in the order in which they were added, and
+    /// then the statement that says so.
+    pub adapter_files: Vec<FileEntry>,
     /// How far a merged model is from its adapter, if it was looked at.
     pub logit_diff: Option<LogitDiff>,
     /// Validation loss of the base and of what was made, and on which data, if it was measured.
@@ -110,7 +111,7 @@ impl Derivation<'_> {
         if let Some((_, settings)) = &origin.adapter {
             // Where the parent lies; the base is the adapter's own.
             overrides.insert(ADAPTER_KEY.to_owned(), self.model.to_owned());
-            files.extend(made.adapter_file.clone());
+            files.extend(made.adapter_files.clone());
             config = Some(settings);
         }
         // What decided the result: the adapter's settings, or else those of the model.
@@ -150,7 +151,7 @@ impl Derivation<'_> {
         let card = self.card(name, origin, inputs, &made);
         let logit_diff = made.logit_diff.iter().flat_map(LogitDiff::metrics);
         let metrics = logit_diff.chain(made.metrics.clone()).collect();
-        let log = made.adapter_file.as_ref().or(made.base_files.first());
+        let log = made.adapter_files.first().or(made.base_files.first());
         let facts = RunFacts {
             invocation_id: bundle::invocation_id(self.out),
             started: self.time.to_owned(),
@@ -213,8 +214,8 @@ impl Derivation<'_> {
 pub struct ReadyWeights {
     /// The weights, with the adapter on top if there is one.
     pub weights: Weights,
-    /// The adapter's weights file, as read.
-    pub adapter_file: Option<FileEntry>,
+    /// The weights file of each adapter, as read.
+    pub adapter_files: Vec<FileEntry>,
     /// Whether the weights hold an output projection that the base's `config.json` denies.
     pub untied: bool,
     /// What a user should know about the base.
@@ -225,13 +226,14 @@ pub struct ReadyWeights {
     pub head: Option<ScoreHead>,
 }
 
-/// Opens the weights of a model, with its adapter if it is one; those of linear layers are what
-/// `linears` makes of them.
+/// Opens the weights of a model, with its adapter if it is one and then `further` ones on top;
+/// those of linear layers are what `linears` makes of them.
 ///
 /// # Errors
 /// When the base cannot be loaded, by its headers, or the adapter's file is broken.
 pub fn open_weights(
     origin: &Origin,
+    further: &[Origin],
     linears: Option<&'static dyn WeightFormat>,
 ) -> Result<ReadyWeights> {
     let head = score_head::find(&origin.model.path)?;
@@ -248,16 +250,16 @@ pub fn open_weights(
             ));
     }
     let names = base.description.names;
-    let addition = match &origin.adapter {
-        Some((adapter, _)) => {
-            Some(Addition::read(&origin.model.path, adapter.clone(), &base.description)?)
+    let mut additions = Vec::new();
+    for origin in std::iter::once(origin).chain(further) {
+        if let Some((adapter, _)) = &origin.adapter {
+            additions.push(Addition::read(&origin.model.path, adapter.clone(), &base.description)?);
         }
-        None => None,
-    };
+    }
     Ok(ReadyWeights {
         head,
-        adapter_file: addition.as_ref().map(|addition| addition.file.clone()),
-        weights: Weights::open(&origin.base.path, names, addition, origin.expected())?
+        adapter_files: additions.iter().map(|addition| addition.file.clone()).collect(),
+        weights: Weights::open(&origin.base.path, names, additions, origin.expected())?
             .requantised(linears.and_then(|format| Requantised::new(&base.description, format))),
         untied: base.config.untied,
         names,

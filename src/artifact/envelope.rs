@@ -17,6 +17,9 @@ pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
 /// The most certificates that one signature carries.
 const MAX_CERTIFICATES: usize = 10;
+/// The most entries of transparency logs, and the most time stamps, that one signature carries:
+/// each costs a few signature checks.
+const MAX_EVIDENCE: usize = 8;
 
 /// What a signature names its key by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,18 @@ pub enum Material {
     Key(String),
     /// The signer's certificate, then those that vouch for it, each for the one before.
     Chain(Vec<Certificate>),
+    /// A certificate of minutes, with what proves when it signed.
+    Keyless(Box<Keyless>),
+}
+
+/// A signature without a key that lasts (Sigstore's keyless signing): the signer's certificate is
+/// valid for minutes, and entries of transparency logs and time stamps prove that it was used then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyless {
+    /// The signer's certificate.
+    pub certificate: Certificate,
+    /// The whole bundle as compact JSON, in which the entries and time stamps are.
+    pub json: String,
 }
 
 /// A payload, its signature, and the name of the key that made it.
@@ -69,6 +84,9 @@ impl Bundle {
 
     /// One line of JSON, without a line end.
     pub fn to_json(&self) -> String {
+        if let Material::Keyless(keyless) = &self.material {
+            return keyless.json.clone();
+        }
         let signature = STANDARD.encode(&self.signature);
         // The key identifier repeats the hint: the bundle's definition wants them equal.
         let (material, signature) = match &self.material {
@@ -84,6 +102,7 @@ impl Bundle {
                     json!({"sig": signature, "keyid": ""}),
                 )
             }
+            Material::Keyless(_) => unreachable!("it is given back as it came"),
         };
         json!({
             "mediaType": MEDIA_TYPE,
@@ -106,7 +125,7 @@ impl Bundle {
         if text(bundle, "mediaType")? != MEDIA_TYPE {
             return Err(malformed(format!("`mediaType` is not `{MEDIA_TYPE}`")));
         }
-        let material = parse_material(member(bundle, "verificationMaterial")?)?;
+        let material = parse_material(bundle, &value)?;
         let envelope = object(member(bundle, "dsseEnvelope")?, "`dsseEnvelope`")?;
         only_keys(envelope, "`dsseEnvelope`", &["payload", "payloadType", "signatures"])?;
         let payload_type = text(envelope, "payloadType")?.to_owned();
@@ -116,11 +135,10 @@ impl Bundle {
     }
 }
 
-fn parse_material(value: &Value) -> Result<Material, Defect> {
-    let material = object(value, "`verificationMaterial`")?;
+fn parse_material(bundle: &Map<String, Value>, whole: &Value) -> Result<Material, Defect> {
+    let material = object(member(bundle, "verificationMaterial")?, "`verificationMaterial`")?;
     if material.contains_key("certificate") {
-        let message = "it is signed by a short-lived `certificate` without a key of its own";
-        return Err(Defect::Unsupported(message.to_owned()));
+        return parse_keyless(material, whole).map(|it| Material::Keyless(Box::new(it)));
     }
     only_keys(
         material,
@@ -146,6 +164,35 @@ fn parse_material(value: &Value) -> Result<Material, Defect> {
     }
 }
 
+/// The shape alone: whether the evidence holds is for who has a trusted root to check it with.
+fn parse_keyless(material: &Map<String, Value>, whole: &Value) -> Result<Keyless, Defect> {
+    let known = ["certificate", "tlogEntries", "timestampVerificationData"];
+    only_keys(material, "`verificationMaterial`", &known)?;
+    let certificate = parse_certificate(member(material, "certificate")?)?;
+    let list = |value: Option<&Value>, name: &str| match value {
+        None | Some(Value::Null) => Ok(0),
+        Some(Value::Array(all)) if all.len() <= MAX_EVIDENCE => Ok(all.len()),
+        Some(Value::Array(all)) => {
+            let message = format!("{} of `{name}`, more than {MAX_EVIDENCE}", all.len());
+            Err(malformed(message))
+        }
+        Some(_) => Err(malformed(format!("`{name}` is not a list"))),
+    };
+    if list(material.get("tlogEntries"), "tlogEntries")? == 0 {
+        let message = "a short-lived `certificate` without an entry of a transparency log";
+        return Err(Defect::Unsupported(message.to_owned()));
+    }
+    match material.get("timestampVerificationData") {
+        None | Some(Value::Null) => {}
+        Some(data) => {
+            let data = object(data, "`timestampVerificationData`")?;
+            only_keys(data, "`timestampVerificationData`", &["rfc3161Timestamps"])?;
+            list(data.get("rfc3161Timestamps"), "rfc3161Timestamps")?;
+        }
+    }
+    Ok(Keyless { certificate, json: whole.to_string() })
+}
+
 fn parse_hint(value: &Value) -> Result<String, Defect> {
     let key = object(value, "`publicKey`")?;
     only_keys(key, "`publicKey`", &["hint"])?;
@@ -166,13 +213,29 @@ fn parse_chain(value: &Value) -> Result<Vec<Certificate>, Defect> {
         let count = list.len();
         return Err(malformed(format!("{count} certificates, not 1 to {MAX_CERTIFICATES}")));
     }
-    let read = |value: &Value| {
-        let certificate = object(value, "a certificate")?;
-        only_keys(certificate, "a certificate", &["rawBytes"])?;
-        Certificate::from_der(&decode(text(certificate, "rawBytes")?, "rawBytes")?)
-            .map_err(malformed)
-    };
-    list.iter().map(read).collect()
+    list.iter().map(parse_certificate).collect()
+}
+
+fn parse_certificate(value: &Value) -> Result<Certificate, Defect> {
+    let certificate = object(value, "a certificate")?;
+    only_keys(certificate, "a certificate", &["rawBytes"])?;
+    Certificate::from_der(&decode(text(certificate, "rawBytes")?, "rawBytes")?).map_err(malformed)
+}
+
+/// Reads a bundle around the signature of a file (`cosign sign-blob`, `sigstore sign`): only such a
+/// one is read that has a short-lived certificate, as strictly as [`Bundle::parse`] reads others.
+pub fn parse_message_bundle(value: &Value) -> Result<Keyless, Defect> {
+    let bundle = object(value, "the bundle")?;
+    only_keys(bundle, "the bundle", &["mediaType", "verificationMaterial", "messageSignature"])?;
+    if text(bundle, "mediaType")? != MEDIA_TYPE {
+        return Err(malformed(format!("`mediaType` is not `{MEDIA_TYPE}`")));
+    }
+    let message = object(member(bundle, "messageSignature")?, "`messageSignature`")?;
+    only_keys(message, "`messageSignature`", &["messageDigest", "signature"])?;
+    match parse_material(bundle, value)? {
+        Material::Keyless(keyless) => Ok(*keyless),
+        _ => Err(Defect::Unsupported("it signs a file with a key, not keyless".to_owned())),
+    }
 }
 
 fn parse_signature(value: &Value, material: &Material) -> Result<Vec<u8>, Defect> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::composed::{apply_all, refuse_twice};
 use super::merge_experts::{RowsChange, StackedChange};
 use super::peft;
 use super::requantised::{CodedTensor, Requantised};
@@ -195,6 +196,13 @@ impl Addition {
         Ok(self.adapter.change(layer, [outputs, inputs], tensors))
     }
 
+    /// Weights that were saved whole, and where.
+    fn whole(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let names = self.tensors.keys();
+        let whole = names.filter(|name| layer_of(self.adapter.kind(), name).is_none());
+        whole.map(|name| (name.as_str(), self.path.as_path()))
+    }
+
     /// The head that scores labels, which the base may lack.
     fn head(&mut self) -> Option<OwnedTensor> {
         self.tensors.remove(&adapter_file_name(SCORE))
@@ -217,7 +225,8 @@ pub struct Weights {
     shards: Vec<ShardStream>,
     /// Which of them are those of the text model.
     names: CheckpointNames,
-    addition: Option<Addition>,
+    /// One after the other.
+    additions: Vec<Addition>,
     requantised: Option<Requantised>,
     /// What the base lacks and the adapter is saved with.
     head: Option<OwnedTensor>,
@@ -264,9 +273,10 @@ impl Weights {
     pub fn open(
         base: &Path,
         text: CheckpointNames,
-        addition: Option<Addition>,
+        mut additions: Vec<Addition>,
         expected: BTreeMap<String, Digest>,
     ) -> Result<Self> {
+        refuse_twice(additions.iter().flat_map(Addition::whole))?;
         let names = shard_names(base)?;
         let mut shards: Vec<ShardStream> = Vec::new();
         let mut seen = BTreeSet::new();
@@ -283,12 +293,12 @@ impl Weights {
             return Err(other_base(base, name)
                 .because("the lineage names this file, the base does not have it"));
         }
-        let (base, mut addition) = (base.to_owned(), addition);
         let head = match seen.contains(SCORE) {
             true => None,
-            false => addition.as_mut().and_then(Addition::head),
+            false => additions.iter_mut().find_map(Addition::head),
         };
-        Ok(Self { shards, names: text, addition, requantised: None, head, expected, base })
+        let base = base.to_owned();
+        Ok(Self { shards, names: text, additions, requantised: None, head, expected, base })
     }
 
     /// The same, with other numbers in the place of those of linear layers.
@@ -308,7 +318,7 @@ impl Weights {
     /// When the base is not the expected one, which is known only at the end of each file: what was
     /// made until then is to be thrown away.
     pub fn read(self, sink: &mut dyn Sink) -> Result<Vec<FileEntry>> {
-        let Self { shards, names, mut addition, requantised, mut head, expected, base } = self;
+        let Self { shards, names, mut additions, requantised, mut head, expected, base } = self;
         let (mut files, count) = (Vec::new(), shards.len());
         for (number, mut shard) in (1..).zip(shards) {
             if let Some(head) = head.take_if(|_| number == count) {
@@ -316,14 +326,14 @@ impl Weights {
             }
             sink.shard(&shard)?;
             while let Some(place) = shard.begin() {
-                let change = match &mut addition {
-                    Some(addition) => addition.take(&place)?,
-                    None => None,
-                };
+                let mut changes = Vec::new();
+                for addition in &mut additions {
+                    changes.extend(addition.take(&place)?);
+                }
                 let path = names.path_of(&place.name);
                 let codes = requantised.as_ref().zip(path.as_deref());
                 let codes = codes.and_then(|(all, path)| all.of_tensor(path, &place.shape));
-                read_tensor((&mut shard, names), &place, (codes, change.as_deref()), sink)?;
+                read_tensor((&mut shard, names), &place, (codes, &changes), sink)?;
             }
             sink.end()?;
             let file = shard.finish()?;
@@ -338,17 +348,14 @@ impl Weights {
                 _ => files.push(file),
             }
         }
-        match addition {
-            Some(addition) => addition.finish().map(|()| files),
-            None => Ok(files),
-        }
+        additions.into_iter().try_for_each(Addition::finish).map(|()| files)
     }
 }
 
 fn read_tensor(
     (shard, names): (&mut ShardStream, CheckpointNames),
     place: &TensorPlace,
-    (codes, change): (Option<CodedTensor>, Option<&dyn WeightChange>),
+    (codes, changes): (Option<CodedTensor>, &[Box<dyn WeightChange>]),
     sink: &mut dyn Sink,
 ) -> Result<()> {
     let width: usize = place.shape.iter().skip(1).product();
@@ -368,7 +375,7 @@ fn read_tensor(
         }
         shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
         let rows = bytes.len() / row_bytes;
-        if codes.is_none() && change.is_none() {
+        if codes.is_none() && changes.is_empty() {
             sink.rows(place, Rows::Unchanged(bytes))?;
         } else {
             let mut before = to_f32(place.element, bytes);
@@ -376,9 +383,7 @@ fn read_tensor(
                 before = codes.restored(before);
             }
             let (mut after, mut added) = (before.clone(), vec![0.0; before.len()]);
-            if let Some(change) = change {
-                change.apply(first, &mut after, &mut added);
-            }
+            apply_all(changes, first, (&mut after, &mut added));
             let change = Change { before: &before, added: &added, after: &after };
             sink.rows(place, Rows::Changed(change))?;
         }

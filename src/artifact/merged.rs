@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::bundle;
 use super::card::{Relation, Sample};
+use super::composed::ComposedParts;
 use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
 use super::effect::{EXACT, ModelEffect};
 use super::logit_diff::{LogitDiff, Rows};
@@ -17,7 +18,7 @@ use super::origin::Origin;
 use super::past::LossChange;
 use super::rewrite::{Rewritten, Rounding, write_merged};
 use super::score_head;
-use crate::adapters::whole_weights;
+use crate::adapters::{Label, whole_weights};
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::{Error, Result};
@@ -108,13 +109,15 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Merges an adapter into its base and writes the result into a new directory, in the number format
-/// `element` or else that of the base; parts of the base that are no text model keep theirs. It
-/// goes onto the numbers of the base's files, or onto those that `linears` makes of them. With
-/// `compare`, base, adapter and result are then run on the validation data and the prompts of the
-/// adapter's run, in f32 on the CPU, one after the other.
+/// Merges an adapter into its base, or those of a composition one after the other, and writes the
+/// result into a new directory, in the number format `element` or else that of the base; parts of
+/// the base that are no text model keep theirs. It goes onto the numbers of the base's files, or
+/// onto those that `linears` makes of them. With `compare`, base, adapter and result are then run
+/// on the validation data and the prompts of the adapter's run, in f32 on the CPU, one after the
+/// other.
 pub fn merge(
     request: &Derivation,
+    composed: Option<&ComposedParts>,
     element: Option<Element>,
     linears: Option<&'static dyn WeightFormat>,
     compare: bool,
@@ -122,24 +125,24 @@ pub fn merge(
     request.refuse_existing()?;
     // Dequantised codes are the numbers of the base's files.
     let linears = linears.filter(|format| formats::makes_codes(*format));
-    let origin = Origin::find(request.model, request.base, request.supply)?;
-    let Some(label) = origin.adapter.as_ref().map(|(adapter, _)| adapter.kind().label()) else {
-        let found = &origin.model;
-        return Err(Error::adapter(format!("`{}` is a whole model, not an adapter", found.id))
-            .at(&found.path));
+    let (origin, further, label) = origins(request, composed)?;
+    let ReadyWeights { weights, adapter_files, untied, note, names, head } =
+        open_weights(&origin, &further, linears)?;
+    let (adapter_files, tokenizer) = match composed {
+        Some(parts) => (parts.named(adapter_files)?, parts.tokenizer.clone()),
+        None => (adapter_files, origin.model.path.clone()),
     };
-    let ReadyWeights { weights, adapter_file, untied, note, names, head } =
-        open_weights(&origin, linears)?;
     request.carry_out(|scratch| {
         let written = write_merged(weights, scratch, element.map(|element| (element, names)))?;
-        let base_files = write_rest(&origin, scratch, &written, element, untied)?;
+        let base_files = write_rest(&origin, (&tokenizer, scratch), &written, element, untied)?;
         if let Some(head) = &head {
             score_head::copy(&origin.model.path, scratch)?;
             score_head::write_config(scratch, head)?;
         }
-        let compared = match compare {
-            true => compared(&origin, scratch, request, linears)?,
-            false => Compared::not("not asked for"),
+        let compared = match (compare, further.len()) {
+            (true, 0) => compared(&origin, scratch, request, linears)?,
+            (true, _) => of_several(&origin, scratch, linears)?,
+            (false, _) => Compared::not("not asked for"),
         };
         let merged = Merged {
             logit_diff: compared.logit_diff,
@@ -156,9 +159,9 @@ pub fn merge(
         let made = Made {
             method: "merge",
             relation: Relation::Merge(label),
-            asked: asked(element, linears),
+            asked: asked(composed, element, linears),
             base_files,
-            adapter_file,
+            adapter_files,
             logit_diff: merged.logit_diff.as_ref().ok().cloned(),
             loss: found.map(|found| LossChange {
                 dataset: found.dataset.clone(),
@@ -176,27 +179,47 @@ pub fn merge(
     })
 }
 
+/// The adapter with its base, those that a composition adds after it, and what kind the first is.
+fn origins(
+    request: &Derivation,
+    composed: Option<&ComposedParts>,
+) -> Result<(Origin, Vec<Origin>, Label)> {
+    let origin = Origin::find(request.model, request.base, request.supply)?;
+    let (origin, further) = match composed {
+        Some(parts) => (parts.beside_base(origin), parts.further(request.supply)?),
+        None => (origin, Vec::new()),
+    };
+    let label = origin.adapter.as_ref().map(|(adapter, _)| adapter.kind().label());
+    let label = label.ok_or_else(|| {
+        let found = &origin.model;
+        Error::adapter(format!("`{}` is a whole model, not an adapter", found.id)).at(&found.path)
+    })?;
+    Ok((origin, further, label))
+}
+
 /// What the command line asked for, for the lineage.
 fn asked(
+    composed: Option<&ComposedParts>,
     element: Option<Element>,
     linears: Option<&'static dyn WeightFormat>,
 ) -> BTreeMap<String, String> {
     let element = element.map(|element| ("merge.dtype", element.config_name()));
     let linears = linears.map(|format| ("merge.weight_format", format.name()));
+    let composed = composed.map(|parts| ("merge.composition", parts.statement.path.as_str()));
     let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-    element.into_iter().chain(linears).map(owned).collect()
+    element.into_iter().chain(linears).chain(composed).map(owned).collect()
 }
 
 /// Writes what goes along with the weights; returns the base's files, as read.
 fn write_rest(
     origin: &Origin,
-    scratch: &Path,
+    (tokenizer, scratch): (&Path, &Path),
     written: &Rewritten,
     element: Option<Element>,
     untied: bool,
 ) -> Result<Vec<crate::files::FileEntry>> {
     // The adapter's tokenizer is the base's, unless training changed the template.
-    bundle::copy_sidecars(&origin.model.path, scratch, false)?;
+    bundle::copy_sidecars(tokenizer, scratch, false)?;
     bundle::copy_missing(&origin.base.path, scratch)?;
     let mut base_files = written.base_files.clone();
     // Hashed where they were copied to: these bytes are the ones that are used.
@@ -247,6 +270,30 @@ impl Compared {
         let why = why.to_owned();
         Self { logit_diff: Err(why.clone()), measured: Err(why), samples: Vec::new() }
     }
+}
+
+/// What several adapters do together is written down for whoever checks it later; there is no
+/// model of them beside their base to compare with.
+fn of_several(
+    origin: &Origin,
+    merged: &Path,
+    linears: Option<&'static dyn WeightFormat>,
+) -> Result<Compared> {
+    let not = Compared::not("several adapters are not run beside their base");
+    let config = ModelJson::read(merged)?;
+    let description = families::describe(&config)?;
+    let needed = description.parameters.saturating_mul(6);
+    if device::memory_bytes_available().is_some_and(|left| left < needed) || linears.is_some() {
+        return Ok(not);
+    }
+    let opened = device::open(DeviceChoice::Cpu, 0)?;
+    let rows = Rows::new(&origin.past, merged, &description)?;
+    let logits = |path: &Path| -> Result<_> {
+        Ok(rows.logits(&model::load(path, model::Init::Pretrained, &opened.device)?.model))
+    };
+    let (of_base, of_merged) = (logits(&origin.base.path)?, logits(merged)?);
+    ModelEffect::new(&rows, &of_merged, Some(&of_base), EXACT).write(merged)?;
+    Ok(not)
 }
 
 /// Whether the base is taken in the format of weights that the adapter was trained beside.

@@ -10,10 +10,14 @@ use crate::error::{Error, Result};
 
 /// Long enough for a person to touch a key, short enough for a job that nobody watches.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Long enough for a person to log in with an identity provider, in a browser.
+const KEYLESS_LIMIT: Duration = Duration::from_secs(300);
 /// How often a program that is not done yet is looked at.
 const PAUSE: Duration = Duration::from_millis(5);
-/// More than any answer has; what comes after it is not read.
+/// More than any signature has; what comes after it is not read.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+/// The same for a bundle around a statement about some hundred thousand files.
+const MAX_BUNDLE_BYTES: u64 = 64 << 20;
 /// How much of what the program complains about is shown.
 const MAX_COMPLAINT_CHARACTERS: usize = 500;
 
@@ -22,6 +26,7 @@ const MAX_COMPLAINT_CHARACTERS: usize = 500;
 pub struct Program {
     command: Vec<String>,
     limit: Duration,
+    answer_bytes: u64,
 }
 
 impl Program {
@@ -31,9 +36,20 @@ impl Program {
     /// When the program has no name.
     pub fn new(command: &[String]) -> Result<Self> {
         match command.first() {
-            Some(name) if !name.is_empty() => Ok(Self { command: command.to_vec(), limit: LIMIT }),
+            Some(name) if !name.is_empty() => {
+                Ok(Self { command: command.to_vec(), limit: LIMIT, answer_bytes: MAX_ANSWER_BYTES })
+            }
             _ => Err(Error::key("the signing command is empty")),
         }
+    }
+
+    /// A program that answers with a whole bundle, after somebody has logged in perhaps.
+    ///
+    /// # Errors
+    /// When the program has no name.
+    pub fn keyless(command: &[String]) -> Result<Self> {
+        let program = Self::new(command)?;
+        Ok(Self { limit: KEYLESS_LIMIT, answer_bytes: MAX_BUNDLE_BYTES, ..program })
     }
 
     /// What the user calls it.
@@ -55,8 +71,8 @@ impl Program {
             .spawn()
             .map_err(|error| self.error("cannot be started").because(error))?;
         write_all(&mut child, message.to_vec());
-        let answer = read_all(child.stdout.take());
-        let complaint = read_all(child.stderr.take());
+        let answer = read_all(child.stdout.take(), self.answer_bytes);
+        let complaint = read_all(child.stderr.take(), MAX_ANSWER_BYTES);
         let (status, answer) = self.wait(&mut child, &answer, until)?;
         if status.success() {
             return Ok(answer);
@@ -114,12 +130,12 @@ fn write_all(child: &mut Child, message: Vec<u8>) {
 }
 
 /// In a thread that nobody waits for: whoever else holds the other end may keep it open for ever.
-fn read_all(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+fn read_all(stream: Option<impl Read + Send + 'static>, limit: u64) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(stream) = stream {
-            let _ = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes);
+            let _ = stream.take(limit).read_to_end(&mut bytes);
         }
         let _ = sender.send(bytes);
     });

@@ -6,7 +6,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::envelope::{Bundle, IN_TOTO};
+use super::keyless_signing::sign_keyless;
 use super::keys::SigningKey;
+use super::program::Program;
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{self, Digest, FileEntry};
 
@@ -40,13 +42,38 @@ pub struct Signed {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, &own_name(directory)?, hash_model(directory)?, key)
+    sign_files(directory, &own_name(directory)?, hash_model(directory)?, &with_key(key))
 }
 
 /// The same, for files whose digests were taken when they were looked at: what was found good is
 /// what is signed.
 pub fn sign_seen(directory: &Path, seen: &[FileEntry], key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, &own_name(directory)?, seen.to_vec(), key)
+    sign_files(directory, &own_name(directory)?, seen.to_vec(), &with_key(key))
+}
+
+/// Lets a program sign a directory keyless; `check` sees the bundle before it is written.
+///
+/// # Errors
+/// Those of [`sign`], of [`sign_keyless`], and of `check`.
+pub fn sign_seen_keyless(
+    directory: &Path,
+    seen: &[FileEntry],
+    program: &Program,
+    check: &dyn Fn(&Bundle) -> Result<()>,
+) -> Result<Signed> {
+    let seen = match seen {
+        [] => hash_model(directory)?,
+        seen => seen.to_vec(),
+    };
+    sign_files(directory, &own_name(directory)?, seen, &|payload| {
+        let bundle = sign_keyless(program, IN_TOTO, &payload)?;
+        check(&bundle)?;
+        Ok(bundle)
+    })
+}
+
+fn with_key(key: &SigningKey) -> impl Fn(Vec<u8>) -> Result<Bundle> {
+    move |payload| Bundle::sign(IN_TOTO, payload, key)
 }
 
 /// Every file of a directory but for git's own, with its digest.
@@ -72,14 +99,14 @@ fn own_name(directory: &Path) -> Result<String> {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign_named(directory: &Path, name: &str, key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, name, hash_model(directory)?, key)
+    sign_files(directory, name, hash_model(directory)?, &with_key(key))
 }
 
 fn sign_files(
     directory: &Path,
     name: &str,
     files: Vec<FileEntry>,
-    key: &SigningKey,
+    sign: &dyn Fn(Vec<u8>) -> Result<Bundle>,
 ) -> Result<Signed> {
     let is_of_model = |entry: &FileEntry| !is_ignored(&entry.path) && !is_leftover(&entry.path);
     let files: Vec<FileEntry> = files.into_iter().filter(is_of_model).collect();
@@ -91,7 +118,7 @@ fn sign_files(
     let leftovers = || LEFTOVERS.into_iter().filter(|name| directory.join(name).exists());
     let ignored: Vec<&str> = IGNORED.into_iter().chain(leftovers()).collect();
     let payload = statement(name, &root, &files, &ignored).into_bytes();
-    let bundle = Bundle::sign(IN_TOTO, payload, key)?;
+    let bundle = sign(payload)?;
     let text = format!("{}\n", bundle.to_json());
     files::write_atomic(&directory.join(FILE), text.as_bytes())?;
     let unsigned = left_out(directory).into_iter().chain(leftovers()).collect();

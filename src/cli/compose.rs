@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::cli::identity::{IdentityArgs, trust};
 use crate::cli::place::{Place, model_directory};
 use crate::cli::signer::SignerArgs;
-use crate::cli::verify::trust;
 use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{data_json, data_line, talk};
-use crate::compose::{self, CompositionFinding, Places, Request, UNQUANTISED};
+use crate::compose::{self, Composition, CompositionFinding, Places, Request, UNQUANTISED};
 use crate::error::{Context, Error, Result};
+use crate::verify::Trust;
 
 /// State which base, adapters, tokenizer and quantisation belong together, and check it before
 /// loading
@@ -48,7 +49,15 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
     signing: SignerArgs,
+}
+
+impl Args {
+    fn trust(&self) -> Result<Trust> {
+        trust(self.trusted_key.as_deref(), None, &self.identity)
+    }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -64,7 +73,7 @@ fn made(args: &Args) -> Result<ExitCode> {
     let (key, origin) = signer.ok_or_else(|| {
         Error::usage("a composition that nobody signs says nothing").hint("leave out `--no-sign`")
     })?;
-    let trust = trust(args.trusted_key.as_deref(), None)?; // the key may just have been made
+    let trust = args.trust()?; // the key may just have been made
     let place = Place { offline: args.offline, quiet: args.json, ..Place::default() };
     let base = args.base.as_deref().unwrap_or(Path::new(""));
     let adapters: Vec<String> =
@@ -92,7 +101,7 @@ fn checked(args: &Args) -> Result<ExitCode> {
         return Err(Error::usage("`--check` signs and states nothing")
             .hint("`--trusted-key` names the public key to check with"));
     }
-    let trust = trust(args.trusted_key.as_deref(), None)?;
+    let trust = args.trust()?;
     let (composition, signature) = compose::read(&args.composition, &trust)?;
     let stated = composition.adapters.len();
     if !args.adapter.is_empty() && args.adapter.len() != stated {
@@ -102,10 +111,20 @@ fn checked(args: &Args) -> Result<ExitCode> {
         ))
         .hint("name each with `--adapter`, in the order in which they are stated, or none"));
     }
+    let places = places(&composition, args.base.as_deref(), &args.adapter)?;
+    told_checks(&composition, signature, &places, &trust, args.json)
+}
+
+/// Where the parts lie: where they are named, or where they lay when they were composed.
+pub(super) fn places(
+    composition: &Composition,
+    base: Option<&Path>,
+    adapters: &[PathBuf],
+) -> Result<Places> {
     let lay = |name: &String| PathBuf::from(name);
-    let named = match args.adapter.is_empty() {
-        true => composition.adapters.iter().map(|part| lay(&part.name)).collect(),
-        false => args.adapter.clone(),
+    let named = match adapters {
+        [] => composition.adapters.iter().map(|part| lay(&part.name)).collect(),
+        named => named.to_vec(),
     };
     let here = |path: PathBuf| -> Result<PathBuf> {
         let directory = model_directory(&path);
@@ -116,13 +135,34 @@ fn checked(args: &Args) -> Result<ExitCode> {
                 .hint("`--base` and `--adapter` name where parts lie on this machine")),
         }
     };
-    let places = Places {
-        base: here(args.base.clone().unwrap_or_else(|| lay(&composition.base.name)))?,
+    Ok(Places {
+        base: here(base.map_or_else(|| lay(&composition.base.name), Path::to_path_buf))?,
         adapters: named.into_iter().map(here).collect::<Result<_>>()?,
-    };
+    })
+}
+
+/// Checks a composition whose parts lie where they lay when they were composed.
+pub(super) fn check_composition(file: &Path, trust: &Trust, json: bool) -> Result<ExitCode> {
+    let (composition, signature) = compose::read(file, trust)?;
+    let places = places(&composition, None, &[]).map_err(|error| {
+        error.hint(format!(
+            "`firebrand compose {} --check --base DIR --adapter DIR …` says where",
+            file.display()
+        ))
+    })?;
+    told_checks(&composition, signature, &places, trust, json)
+}
+
+fn told_checks(
+    composition: &Composition,
+    signature: CompositionFinding,
+    places: &Places,
+    trust: &Trust,
+    json: bool,
+) -> Result<ExitCode> {
     let mut findings = vec![signature];
-    findings.extend(compose::check(&composition, &places, &trust)?);
-    tell(&findings, args.json)?;
+    findings.extend(compose::check(composition, places, trust)?);
+    tell(&findings, json)?;
     let holds = findings.iter().all(|finding| finding.holds);
     Ok(ExitCode::from(u8::from(!holds)))
 }

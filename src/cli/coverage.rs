@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::evaluation::{Subject, Suite};
 use crate::files::write_atomic;
 use crate::hub::{Policy, Supply};
-use crate::report::coverage_page;
+use crate::report::{coverage_page, history_page};
 use crate::train::Access;
 
 /// Which units, heads and experts of a model does a data set exercise?
@@ -36,6 +36,22 @@ pub struct Args {
 enum Command {
     /// Compare two results: what one data set exercises and the other does not
     Diff(DiffArgs),
+    /// Results in the order of time: what was exercised when, and what came and went between
+    History(HistoryArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct HistoryArgs {
+    /// Results (`firebrand coverage … --out FILE`), or folders of them: in the order of the days
+    /// in their names (`2026-11-30`), or as they are named
+    #[arg(required = true, value_name = "RESULT")]
+    results: Vec<PathBuf>,
+    /// Write a page with a line for each criterion into this file (HTML)
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// One JSON object in place of the table
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -157,6 +173,7 @@ impl ThresholdArgs {
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Some(Command::Diff(args)) => diff(args)?,
+        Some(Command::History(args)) => history(args)?,
         None => measure(&args.measure)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -177,6 +194,17 @@ fn diff(args: &DiffArgs) -> Result<()> {
     talk(&format!("A: {} ({} records)", a.data.name, a.data.records));
     talk(&format!("B: {} ({} records)", b.data.name, b.data.records));
     data_lines(coverage::diff_markdown(&found, &a).trim_end())
+}
+
+fn history(args: &HistoryArgs) -> Result<()> {
+    let found = coverage::history(&args.results)?;
+    if let Some(path) = &args.page {
+        write_atomic(path, history_page(&found)?.as_bytes())?;
+    }
+    if args.json {
+        return data_json(&serde_json::to_string(&found).context("cannot encode the result")?);
+    }
+    data_lines(coverage::history_markdown(&found).trim_end())
 }
 
 fn measure(args: &MeasureArgs) -> Result<()> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::artifact::keys::{self, KeyOrigin, SigningKey};
 use crate::cli::eval::Bar;
+use crate::cli::identity::{IdentityArgs, trust};
 use crate::cli::place::model_directory;
-use crate::cli::verify::trust;
 use crate::cli::{data_json, data_lines, named_device, talk};
 use crate::device;
 use crate::error::{Context, Error, Result};
@@ -91,7 +91,7 @@ fn judge(args: &Args) -> Result<(Report, PathBuf, Option<SigningKey>)> {
     }
     let wanted = named_device(&args.device)?;
     let key = if args.no_attest { None } else { Some(signing_key(args.key.as_deref())?) };
-    let trust = trust(None, None)?; // the key may just have been made
+    let trust = trust(None, None, &IdentityArgs::default())?; // the key may just have been made
     if let Some(why) = key.as_ref().and_then(|key| attest::objection(key, &trust)) {
         return Err(Error::untrusted(
             "a verdict signed with this key would count for nothing here",

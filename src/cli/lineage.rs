@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::identity::{IdentityArgs, trust};
 use crate::cli::place::Place;
-use crate::cli::verify::trust;
 use crate::cli::{data_json, data_line, talk};
 use crate::error::{Context, Error, Result, printable};
 use crate::files::write_atomic;
@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let trust = trust(args.key.as_deref(), None)?;
+    let trust = trust(args.key.as_deref(), None, &IdentityArgs::default())?;
     let place = Place { offline: args.offline, quiet: args.json, revision: None };
     let family = family(&place.of(&args.directory)?, &trust)?;
     if let Some(path) = &args.picture {

@@ -19,6 +19,7 @@ mod eval;
 mod export;
 mod gate;
 mod generate;
+mod identity;
 mod import;
 mod init;
 mod internal;

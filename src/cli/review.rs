@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::cli::identity::{IdentityArgs, trust};
 use crate::cli::place::model_directory;
-use crate::cli::verify::trust;
 use crate::cli::{data_json, data_lines, talk};
 use crate::error::{Context, Error, Result};
 use crate::files::write_atomic;
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn judge(args: &Args) -> Result<review::Review> {
-    let trust = trust(None, None)?;
+    let trust = trust(None, None, &IdentityArgs::default())?;
     let candidate = args.candidate.as_deref().map(model_directory);
     review::review(&Request {
         base: &args.base,

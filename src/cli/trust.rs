@@ -13,10 +13,11 @@ use crate::verify::{KeyLimits, Trust, TrustedKey};
 
 /// Whose signatures count here: list the keys, add one, take one away
 ///
-/// They are your own key, the files in `trusted-keys/` of your settings, and the keys and
-/// authorities of `trusted-keys.toml` there, which also says what each may vouch for and how long.
-/// A fingerprint is the SHA-256 of the public key as `openssl pkey -pubin -in KEY -outform DER |
-/// openssl dgst -sha256 -c` prints it: compare it with what its owner tells you by another way.
+/// They are your own key, the files in `trusted-keys/` of your settings, and the keys, authorities
+/// and keyless identities of `trusted-keys.toml` there, which also says what each may vouch for and
+/// how long. A fingerprint is the SHA-256 of the public key as `openssl pkey -pubin -in KEY
+/// -outform DER | openssl dgst -sha256 -c` prints it: compare it with what its owner tells you by
+/// another way.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -27,7 +28,7 @@ pub struct Args {
 enum Command {
     /// List whom you trust, for what, and where it says so
     List {
-        /// One JSON object per key or authority
+        /// One JSON object per key, authority or identity
         #[arg(long)]
         json: bool,
     },
@@ -96,7 +97,18 @@ fn list(home: &Path, as_json: bool) -> Result<()> {
         }
         data_line(&format!("authority `{name}`, {}\n  {file}", bounds(&authority.limits)))?;
     }
-    if trust.keys().is_empty() && trust.authorities().is_empty() {
+    for it in trust.identities() {
+        let (file, limits) = (it.file.display().to_string(), bounds(&it.limits));
+        if as_json {
+            let line = json!({"identity": it.identity, "issuer": it.issuer, "file": file,
+                "limits": limits});
+            data_json(&line.to_string())?;
+            continue;
+        }
+        data_line(&format!("identity `{}` ({}), {limits}\n  {file}", it.identity, it.issuer))?;
+    }
+    let nobody = trust.keys().is_empty() && trust.authorities().is_empty();
+    if nobody && trust.identities().is_empty() {
         talk(&format!("you trust nobody yet: no key lies in {}", home.display()));
     }
     Ok(())

@@ -1,34 +1,43 @@
 //! `firebrand verify`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::artifact::keys;
+use crate::cli::compose::check_composition;
+use crate::cli::identity::{IdentityArgs, trust};
 use crate::cli::place::Place;
 use crate::cli::{data_json, data_line, talk};
-use crate::error::Result;
+use crate::compose;
+use crate::error::{Error, Result};
 use crate::hub::Policy;
 use crate::train::Access;
 use crate::verify::{
-    CheckVerdict, Trust, demand_effect, demand_reproducers, verify, verify_signed_files,
+    CheckVerdict, Report, Trust, bundle_beside, demand_effect, demand_reproducers, verify,
+    verify_file, verify_signed_files,
 };
 
-/// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree
+/// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree;
+/// or one file by its bundle, or a composition
 ///
-/// Trusts the keys and authorities in the user's own settings (`signing.pub.pem`,
+/// Trusts the keys, authorities and identities in the user's own settings (`signing.pub.pem`,
 /// `trusted-keys/*.pem` and `trusted-keys.toml` in the folder that `firebrand train` names when it
-/// makes a key), or only those that `--key` and `--roots` name; roles, dates and revocations of
-/// `trusted-keys.toml` hold for them too. Each line of `DIR.sigstore.jsonl` beside the directory is
-/// checked as well. Git's own files and what downloads leave behind (`.gitattributes`,
-/// `.cache/huggingface`) are none of the model's; other files that nobody signed have a verdict of
-/// their own, `unsigned files`.
+/// makes a key), or only those that `--key`, `--roots` and `--trusted-root` name; roles, dates and
+/// revocations of `trusted-keys.toml` hold for them too. A signature by a short-lived certificate
+/// (Sigstore's keyless signing) counts where the trusted root proves it: the certificate's chain
+/// and log entry, the entry in a transparency log, and a time within the certificate's minutes.
+/// Each line of `DIR.sigstore.jsonl` beside the directory is checked as well. Git's own files and
+/// what downloads leave behind (`.gitattributes`, `.cache/huggingface`) are none of the model's;
+/// other files that nobody signed have a verdict of their own, `unsigned files`. A file is checked
+/// by `FILE.sigstore.json` beside it, as `cosign sign-blob` and `sigstore sign` make it, or an
+/// in-toto statement about it; a composition that `firebrand compose` made is checked with all its
+/// parts.
 /// Exit code 0: verified; 1: unsigned, untrusted, tampered or with unsigned files; 2: could not be
 /// checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// An artifact, a run that has one, any signed model directory, or owner/name on the hub, also
-    /// with `@revision`
+    /// An artifact, a run that has one, any signed model directory, owner/name on the hub, also
+    /// with `@revision`, or a file
     #[arg(value_name = "MODEL")]
     directory: PathBuf,
     /// The branch, tag or commit of a model on the hub
@@ -57,28 +66,24 @@ pub struct Args {
     /// Trust certificates that these authorities (PEM) vouch for, and no others
     #[arg(long, value_name = "PEM")]
     roots: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    /// The bundle of a file, if it is not FILE.sigstore.json beside it
+    #[arg(long, value_name = "JSON")]
+    bundle: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Whom to trust: the key and the authorities that were named, within the limits that the user has
-/// set, or whom the user trusts.
-pub fn trust(key: Option<&Path>, roots: Option<&Path>) -> Result<Trust> {
-    let named = match (key, roots) {
-        (None, None) => return Trust::of_user(&keys::config_home()?),
-        (Some(key), None) => Trust::key_file(key)?,
-        (None, Some(roots)) => Trust::default().and_roots(roots)?,
-        (Some(key), Some(roots)) => Trust::key_file(key)?.and_roots(roots)?,
-    };
-    match keys::config_home() {
-        Ok(home) => named.limited_by(&home),
-        Err(_) => Ok(named), // a machine without a home has no such settings
-    }
-}
-
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let trust = trust(args.key.as_deref(), args.roots.as_deref())?;
+    let trust = trust(args.key.as_deref(), args.roots.as_deref(), &args.identity)?;
+    if args.directory.is_file() {
+        return run_file(args, &trust);
+    }
+    if let Some(bundle) = &args.bundle {
+        return Err(Error::usage("`--bundle` is for a single file").at(bundle));
+    }
     let Args { revision, offline, .. } = args;
     let directory = Place { offline: *offline, quiet: args.json, revision: revision.as_deref() }
         .of(&args.directory)?;
@@ -94,7 +99,36 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let supply = Arc::new(Access::default().supply(policy)?);
         demand_effect(&directory, args.base.as_deref(), &supply, &mut report);
     }
-    if args.json {
+    tell(&report, args.json)
+}
+
+/// A file by its bundle, or a composition with its parts.
+fn run_file(args: &Args, trust: &Trust) -> Result<ExitCode> {
+    let file = &args.directory;
+    let of_models = [
+        ("--revision", args.revision.is_some()),
+        ("--ignore-unsigned-files", args.ignore_unsigned_files),
+        ("--reproduced-by", args.reproduced_by.is_some()),
+        ("--effect", args.effect),
+    ];
+    if let Some((option, _)) = of_models.into_iter().find(|(_, given)| *given) {
+        let what = format!("`{option}` is for the directory of a model, not for a file");
+        return Err(Error::usage(what).at(file));
+    }
+    let beside = bundle_beside(file);
+    let bundle = args.bundle.as_deref().or_else(|| beside.is_file().then_some(&*beside));
+    match bundle {
+        Some(bundle) => tell(&verify_file(file, bundle, trust), args.json),
+        None if compose::is_composition(file)? => check_composition(file, trust, args.json),
+        None => Err(Error::signature("nothing signs this file")
+            .at(file)
+            .because(format!("there is no {}, and it is no composition", beside.display()))
+            .hint("`--bundle` names the bundle; for a model name its directory")),
+    }
+}
+
+fn tell(report: &Report, json: bool) -> Result<ExitCode> {
+    if json {
         let text = serde_json::to_string_pretty(&report.to_json());
         data_json(&text.unwrap_or_default())?;
     } else {
@@ -103,11 +137,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         if let Some(signer) = &report.signer {
             let file = signer.key_file.as_ref().map(|file| format!(" ({})", file.display()));
-            let name = match &signer.certificate {
-                Some(subject) => format!("certificate `{}`", crate::error::printable(subject)),
-                None => format!("key {}", signer.hint),
+            let name = crate::error::printable(&signer.name());
+            // What a certificate says of its owner is nothing before it is proven.
+            let how = match signer.issuer.is_some() && signer.key_file.is_none() {
+                true => "claims to be signed by",
+                false => "signed by",
             };
-            data_line(&format!("signed by {name}{}", file.unwrap_or_default()))?;
+            data_line(&format!("{how} {name}{}", file.unwrap_or_default()))?;
         }
         data_line(&report.verdict.to_string())?;
         let failed = |check: &&crate::verify::Finding| check.verdict == CheckVerdict::Fail;

@@ -17,7 +17,7 @@ pub use statement::{COMPOSITION, Composition, Part, UNQUANTISED};
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::past::Past;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{parse_json, read_bytes, write_atomic};
 use crate::verify::{Role, Trust, who_signed};
 use check::files_of;
@@ -75,6 +75,15 @@ pub fn compose(request: &Request) -> Result<(Composition, Vec<CompositionFinding
     Ok((composition, findings))
 }
 
+/// Where the part lies that is called so.
+pub fn place_of<'a>(composition: &Composition, called: &str, places: &'a Places) -> &'a Path {
+    let number = composition.parts().position(|(name, _)| name == called).unwrap_or_default();
+    match number.checked_sub(1) {
+        None => &places.base,
+        Some(index) => &places.adapters[index],
+    }
+}
+
 /// Signs a composition and writes it.
 ///
 /// # Errors
@@ -82,6 +91,22 @@ pub fn compose(request: &Request) -> Result<(Composition, Vec<CompositionFinding
 pub fn write(composition: &Composition, key: &SigningKey, path: &Path) -> Result<()> {
     let bundle = Bundle::sign(IN_TOTO, composition.to_statement().into_bytes(), key)?;
     write_atomic(path, format!("{}\n", bundle.to_json()).as_bytes())
+}
+
+/// Whether a file is a bundle around a composition, whoever signed it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_composition(path: &Path) -> Result<bool> {
+    let size = std::fs::metadata(path).context_at("cannot read the file", path)?.len();
+    if size > BYTES_MAX {
+        return Ok(false);
+    }
+    let Ok(bundle) = Bundle::parse(read_bytes(path, BYTES_MAX)?.trim_ascii()) else {
+        return Ok(false);
+    };
+    let statement = parse_json(&bundle.payload);
+    Ok(statement.is_ok_and(|statement| statement["predicateType"] == COMPOSITION))
 }
 
 /// Reads a signed composition, with what its signature is worth.

@@ -31,11 +31,13 @@ choices! {
         HeadEntropy = "head_entropy",
         /// Experts that a token is routed to.
         Experts = "experts",
+        /// Units of experts that are active at a token that is routed to them.
+        ExpertUnits = "expert_units",
     }
 }
 
 /// All of them, in order.
-pub const CRITERIA: [Criterion; 7] = [
+pub const CRITERIA: [Criterion; 8] = [
     Criterion::Units,
     Criterion::UnitsTopK,
     Criterion::UnitSections,
@@ -43,6 +45,7 @@ pub const CRITERIA: [Criterion; 7] = [
     Criterion::Heads,
     Criterion::HeadEntropy,
     Criterion::Experts,
+    Criterion::ExpertUnits,
 ];
 
 /// From which strength on a path is exercised, and how finely it is divided.
@@ -113,6 +116,8 @@ pub struct LayerSpace {
     pub heads: usize,
     /// Experts.
     pub experts: usize,
+    /// Units of all experts.
+    pub expert_units: usize,
     /// Its blocks whose paths are not told apart, by name.
     pub whole: Vec<&'static str>,
     /// Of each criterion, in order.
@@ -142,13 +147,16 @@ impl PathSpace {
         for layer in &model.layers {
             let mut kinds = Vec::new();
             layer.residuals().iter().for_each(|part| part.block.paths(&mut kinds));
-            let (mut units, mut heads, mut experts) = (0, 0, 0);
+            let (mut units, mut heads, mut experts, mut expert_units) = (0, 0, 0, 0);
             let mut whole = Vec::new();
             for kind in kinds {
                 match kind {
                     PathKind::Units(count) => units += count,
                     PathKind::Heads(count) => heads += count,
-                    PathKind::Experts(count) => experts += count,
+                    PathKind::Experts { count, units } => {
+                        experts += count;
+                        expert_units += count * units;
+                    }
                     PathKind::Whole(name) => whole.push(name),
                 }
             }
@@ -161,6 +169,7 @@ impl PathSpace {
                 Criterion::Heads => heads,
                 Criterion::HeadEntropy => heads * thresholds.entropy_buckets,
                 Criterion::Experts => experts,
+                Criterion::ExpertUnits => expert_units,
             };
             let ranges = CRITERIA.iter().map(|criterion| {
                 let first = total;
@@ -168,7 +177,7 @@ impl PathSpace {
                 first..total
             });
             let (ranges, path) = (ranges.collect(), layer.path().to_owned());
-            layers.push(LayerSpace { path, units, heads, experts, whole, ranges });
+            layers.push(LayerSpace { path, units, heads, experts, expert_units, whole, ranges });
         }
         Self { layers, total }
     }

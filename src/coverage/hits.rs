@@ -30,6 +30,8 @@ pub struct LayerNumbers {
     pub entropies: Vec<(f64, u64)>,
     /// Tokens that are routed to each expert.
     pub expert_tokens: Vec<u64>,
+    /// Tokens at which each unit of the experts is active, one expert after the other.
+    pub expert_unit_tokens: Vec<u64>,
     /// All tokens.
     pub tokens: u64,
 }
@@ -37,7 +39,7 @@ pub struct LayerNumbers {
 impl LayerNumbers {
     /// Of no tokens.
     pub fn new(space: &LayerSpace) -> Self {
-        let LayerSpace { units, heads, experts, .. } = *space;
+        let LayerSpace { units, heads, experts, expert_units, .. } = *space;
         Self {
             unit_tokens: vec![0; units],
             ranges: UnitRanges {
@@ -48,6 +50,7 @@ impl LayerNumbers {
             shares: vec![0.0; heads],
             entropies: vec![(0.0, 0); heads],
             expert_tokens: vec![0; experts],
+            expert_unit_tokens: vec![0; expert_units],
             tokens: 0,
         }
     }
@@ -80,7 +83,8 @@ impl LayerReader<'_> {
         numbers: &mut LayerNumbers,
     ) -> Result<(), NotFinite> {
         numbers.tokens += tokens.len() as u64;
-        let (mut first_unit, mut first_head, mut first_expert) = (0, 0, 0);
+        let (mut first_unit, mut first_head) = (0, 0);
+        let (mut first_expert, mut first_expert_unit) = (0, 0);
         for activity in activities {
             match activity {
                 BlockActivity::Units(values, units) => {
@@ -95,14 +99,13 @@ impl LayerReader<'_> {
                     }
                     first_head += activity.heads;
                 }
-                BlockActivity::Experts(ChosenExperts { chosen, top_k, count }) => {
-                    let first = self.space.range(Criterion::Experts).start;
-                    let here = tokens.start * top_k..tokens.end * top_k;
-                    for expert in chosen[here].iter().map(|it| first_expert + *it as usize) {
-                        set.insert(first + expert);
-                        numbers.expert_tokens[expert] += 1;
+                BlockActivity::Experts(experts) => {
+                    for token in tokens.clone() {
+                        let firsts = (first_expert, first_expert_unit);
+                        self.experts(experts, token, firsts, set, numbers)?;
                     }
-                    first_expert += count;
+                    first_expert += experts.count;
+                    first_expert_unit += experts.count * experts.units;
                 }
                 BlockActivity::Whole => {}
             }
@@ -152,6 +155,38 @@ impl LayerReader<'_> {
         }
         let first = range(Criterion::UnitsTopK);
         top.iter().filter(|(size, _)| *size > 0.0).for_each(|(_, unit)| set.insert(first + unit));
+        Ok(())
+    }
+
+    /// One token of a mixture: its experts, and the units within each that are large for it.
+    fn experts(
+        &self,
+        of: &ChosenExperts,
+        token: usize,
+        (first_expert, first_unit): (usize, usize),
+        set: &mut BitSet,
+        numbers: &mut LayerNumbers,
+    ) -> Result<(), NotFinite> {
+        let range = |criterion| self.space.range(criterion).start;
+        let (experts, active) = (range(Criterion::Experts), range(Criterion::ExpertUnits));
+        for slot in token * of.top_k..(token + 1) * of.top_k {
+            let expert = of.chosen[slot] as usize;
+            set.insert(experts + first_expert + expert);
+            numbers.expert_tokens[first_expert + expert] += 1;
+            let row = &of.values[slot * of.units..][..of.units];
+            if row.iter().any(|value| !value.is_finite()) {
+                return Err(NotFinite);
+            }
+            let most = row.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+            let least = f64::from(most) * self.thresholds.unit_threshold;
+            let first = first_unit + expert * of.units;
+            for (unit, value) in (first..).zip(row) {
+                if most > 0.0 && f64::from(value.abs()) >= least {
+                    set.insert(active + unit);
+                    numbers.expert_unit_tokens[unit] += 1;
+                }
+            }
+        }
         Ok(())
     }
 

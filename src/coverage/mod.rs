@@ -4,12 +4,13 @@
 //! - `criteria`, `bits`: what is counted, and sets of it
 //! - `pass`, `hits`: a forward pass, and what it goes through
 //! - `result`, `table`: what that comes to, as a file and for people
-//! - `diff`: two results beside each other
+//! - `diff`: two results beside each other; `history`: many in the order of time
 //! - `suggest`, `variations`: records that would exercise more
 
 mod bits;
 mod criteria;
 mod diff;
+mod history;
 mod hits;
 mod pass;
 mod result;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 pub use bits::BitSet;
 pub use criteria::{CRITERIA, Criterion, LayerSpace, PathSpace, Thresholds};
 pub use diff::{CoverageDiff, DiffCounts, diff, diff_markdown};
+pub use history::{CoverageHistory, HistoryPoint, history, history_markdown};
 pub use hits::{LayerNumbers, UnitRanges};
 pub use pass::CoveragePass;
 pub use result::{

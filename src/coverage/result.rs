@@ -69,6 +69,10 @@ pub struct HeadNumbers {
 pub struct ExpertNumbers {
     /// Tokens that are routed to each.
     pub tokens: Vec<u64>,
+    /// Tokens at which each of their units is active, one expert after the other; results of
+    /// earlier versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unit_tokens: Vec<u64>,
 }
 
 /// A layer.
@@ -210,14 +214,17 @@ impl LayerCoverage {
                 .map(|(sum, count)| (*count > 0).then(|| mean(*sum, *count)))
                 .collect(),
         });
-        let tokens = numbers.expert_tokens.clone();
+        let experts = ExpertNumbers {
+            tokens: numbers.expert_tokens.clone(),
+            unit_tokens: numbers.expert_unit_tokens.clone(),
+        };
         Self {
             path: space.path.clone(),
             not_measured: space.whole.iter().map(|name| (*name).to_owned()).collect(),
             criteria: of_layer(space, set).into_iter().map(with_set).collect(),
             units,
             heads,
-            experts: (space.experts > 0).then_some(ExpertNumbers { tokens }),
+            experts: (space.experts > 0).then_some(experts),
         }
     }
 

@@ -18,6 +18,7 @@ pub fn title(criterion: Criterion, coverage: &Coverage) -> String {
         Criterion::Heads => "heads".to_owned(),
         Criterion::HeadEntropy => format!("heads, {} entropies", of.entropy_buckets),
         Criterion::Experts => "experts".to_owned(),
+        Criterion::ExpertUnits => "units of experts".to_owned(),
     }
 }
 

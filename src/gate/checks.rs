@@ -80,10 +80,10 @@ fn signature(verified: &Verified) -> Answer {
             (TestOutcome::Undecided, format!("could not be checked: {}", details.join("; ")))
         }
         (_, Some(signer)) => {
-            let name = signer.certificate.as_ref().map_or_else(
-                || format!("key {}", signer.hint.get(..12).unwrap_or_default()),
-                |subject| format!("certificate `{subject}`"),
-            );
+            let name = match &signer.certificate {
+                Some(_) => signer.name(),
+                None => format!("key {}", signer.hint.get(..12).unwrap_or_default()),
+            };
             (TestOutcome::Passed, format!("signed by {name}, {} files", verified.files.len()))
         }
         (_, None) => (TestOutcome::Failed, "no signature covers it".to_owned()),

@@ -18,7 +18,12 @@ fn verified(verdict: Verdict, findings: &[(verify::Check, CheckVerdict, &str)]) 
     Verified {
         directory: "model".into(),
         verdict,
-        signer: Some(Signer { hint: "ab".repeat(32), certificate: None, key_file: None }),
+        signer: Some(Signer {
+            hint: "ab".repeat(32),
+            certificate: None,
+            issuer: None,
+            key_file: None,
+        }),
         name: Some("model".to_owned()),
         root: Some(Digest::of(b"root")),
         checks: findings.iter().map(finding).collect(),

@@ -70,8 +70,8 @@ fn shown(count: &Covered) -> String {
     format!("{}/{} ({share:.1} %)", count.covered, count.total)
 }
 
-/// The picture of a layer: a line each for units, heads and experts. Units stand in it beside each
-/// other as the model has them, several to a cell where there are many.
+/// The picture of a layer: a line each for units, heads, experts and the units within these. Units
+/// stand in it beside each other as the model has them, several to a cell where there are many.
 fn picture(layer: &LayerCoverage, tokens: u64) -> Value {
     let mut strips = Vec::new();
     if let Some(units) = &layer.units {
@@ -90,6 +90,7 @@ fn picture(layer: &LayerCoverage, tokens: u64) -> Value {
             (part(*count, tokens), format!("expert {expert}: {count} tokens"))
         });
         strips.push(Strip { name: "experts", cells: cells.collect() });
+        strips.extend(of_expert_units(&experts.tokens, &experts.unit_tokens));
     }
     let lines = strips.iter().enumerate().map(|(line, strip)| drawn(strip, line));
     let lines: Vec<Value> = lines.collect();
@@ -107,6 +108,21 @@ fn of_units(tokens: &[u64]) -> Vec<(f64, String)> {
         (active as f64 / units.len() as f64, name)
     });
     cells.collect()
+}
+
+/// A cell for each expert has the share of its units that are active at some token.
+#[expect(clippy::cast_precision_loss)] // units of an expert
+fn of_expert_units(experts: &[u64], units: &[u64]) -> Option<Strip> {
+    let size = units.len() / experts.len().max(1);
+    if size == 0 {
+        return None;
+    }
+    let cells = units.chunks(size).enumerate().map(|(expert, units)| {
+        let active = units.iter().filter(|count| **count > 0).count();
+        let name = format!("expert {expert}: {active} of {} units active", units.len());
+        (active as f64 / units.len() as f64, name)
+    });
+    Some(Strip { name: "in them", cells: cells.collect() })
 }
 
 /// Of a path that every token exercises 1; those that few do are still told from none.

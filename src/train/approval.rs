@@ -1,8 +1,9 @@
-//! Which inputs a run may use: those that a signed allowlist lists, base models that a trusted key
-//! has signed, or, where neither is asked for, whatever the configuration names.
+//! Which inputs a run may use: those that a signed allowlist lists, base models and data files that
+//! a trusted key has signed, or, where neither is asked for, whatever the configuration names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use crate::artifact::keys;
 use crate::artifact::lineage::AllowlistRecord;
@@ -11,7 +12,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, Locked, LockedFile, ModelDirectory};
 use crate::verify::allowlist::{self, Allowlist};
-use crate::verify::{Seen, Trust, signed_files};
+use crate::verify::{Role, Seen, Trust, bundle_beside, demand_signed, signed_files};
 
 /// Says of every file that is about to be used whether it may be, and why.
 pub struct Approval {
@@ -20,6 +21,30 @@ pub struct Approval {
     signed: Option<BTreeMap<String, Digest>>,
     /// What the locks held when the run began, if that is enough.
     pinned: BTreeSet<Digest>,
+    data: Option<SignedData>,
+}
+
+/// Data files that somebody must have signed.
+struct SignedData {
+    trust: Trust,
+    /// Those of which it is known, by digest: they are asked for at every step.
+    known: Mutex<BTreeSet<Digest>>,
+}
+
+impl SignedData {
+    fn check(&self, file: &FileEntry) -> Result<InputTrust> {
+        if !self.knows(&file.sha256) {
+            let bundle = bundle_beside(Path::new(&file.path));
+            demand_signed(file, &bundle, &self.trust, Role::Allowlist)
+                .map_err(|error| error.hint("`trust.data_keys` asks for a signature"))?;
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(file.sha256);
+        }
+        Ok(InputTrust::Signature)
+    }
+
+    fn knows(&self, sha256: &Digest) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(sha256)
+    }
 }
 
 impl Approval {
@@ -47,7 +72,14 @@ impl Approval {
             None => None,
         };
         let pinned = if settings.tofu { pinned } else { BTreeSet::new() };
-        Ok(Self { allowlist, signed: None, pinned })
+        let data = match settings.data_keys.as_slice() {
+            [] => None,
+            files => {
+                let trust = Trust::key_files(files)?.limited_by(&keys::config_home()?)?;
+                Some(SignedData { trust, known: Mutex::default() })
+            }
+        };
+        Ok(Self { allowlist, signed: None, pinned, data })
     }
 
     /// Reads the base model's signature, if the configuration says whose it must be.
@@ -107,11 +139,18 @@ impl Approval {
     /// # Errors
     /// Refuses one that may not.
     pub fn data(&self, set: &str, file: &FileEntry) -> Result<InputTrust> {
+        if let Some(signed) = &self.data {
+            return signed.check(file);
+        }
         self.listed(allowlist::InputKind::Dataset, set, file)
     }
 
     /// Why a file that may be used may be used.
     pub fn reason(&self, kind: allowlist::InputKind, sha256: &Digest) -> InputTrust {
+        let signed = |it: &SignedData| kind == allowlist::InputKind::Dataset && it.knows(sha256);
+        if self.data.as_ref().is_some_and(signed) {
+            return InputTrust::Signature;
+        }
         let found = self.allowlist.as_ref().and_then(|(_, opened)| opened.find(kind, sha256));
         if found.is_some() { InputTrust::Allowlist } else { InputTrust::Tofu }
     }

@@ -167,13 +167,34 @@ impl fmt::Display for Verdict {
 /// Who signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Signer {
-    /// SHA-256 of the public key's PEM text.
+    /// SHA-256 of the public key's PEM text; of an identity, whose keys are of minutes, that of its
+    /// issuer and itself.
     pub hint: String,
-    /// Whom the key's certificate is for, if it signs in the name of one.
+    /// Whom the key's certificate is for, if it signs in the name of one: its subject, or the
+    /// identity that it proves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The identity provider that vouches for the identity, if it signed keyless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// The file with the trusted key or authority; none if the signer is not trusted.
     pub key_file: Option<PathBuf>,
+}
+
+impl Signer {
+    /// A key that signs in its own name.
+    pub(super) fn of_key(hint: &str, key_file: Option<PathBuf>) -> Self {
+        Self { hint: hint.to_owned(), certificate: None, issuer: None, key_file }
+    }
+
+    /// Who it is: the identity, the subject of the certificate, or the key.
+    pub fn name(&self) -> String {
+        match (&self.certificate, &self.issuer) {
+            (Some(identity), Some(issuer)) => format!("identity `{identity}` ({issuer})"),
+            (Some(subject), None) => format!("certificate `{subject}`"),
+            (None, _) => format!("key {}", self.hint),
+        }
+    }
 }
 
 /// The whole answer.

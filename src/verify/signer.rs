@@ -1,14 +1,17 @@
-//! Who signed a bundle, and whether that is someone whom the user trusts: a key by its own name, or
-//! a certificate that leads to an authority.
+//! Who signed a bundle, and whether that is someone whom the user trusts: a key by its own name, a
+//! certificate that leads to an authority, or an identity that a trusted root proves.
 
 use jiff::Timestamp;
 
 use super::chain::{self, Reading};
+use super::keyless::{self, SignedContent, Unproven};
 use super::report::Signer;
 use super::trust::Trust;
+use super::trusted_keys::TrustedIdentity;
 use super::trusted_keys_table::Role;
 use crate::artifact::certificate::Certificate;
-use crate::artifact::envelope::{Bundle, Material};
+use crate::artifact::envelope::{Bundle, Keyless, Material};
+use crate::files::Digest;
 
 /// Who signed a bundle, and whether that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +76,110 @@ pub(super) fn judge(
     match &bundle.material {
         Material::Key(hint) => judge_key(hint, bundle, trust, role, finished),
         Material::Chain(chain) => judge_chain(chain, bundle, trust, role, finished),
+        Material::Keyless(keyless) => {
+            let key = keyless.certificate.key();
+            let signed =
+                key.map(|key| key.check(&bundle.signed_bytes(), &bundle.signature).is_ok());
+            let content = SignedContent::Statement(&bundle.payload);
+            let judged = judge_keyless(keyless, content, trust, role, finished);
+            let algorithm = key.map_or("", |key| key.algorithm());
+            Judged { signed, algorithm, ..judged }
+        }
     }
+}
+
+/// Looks at who signed a statement or a file keyless. A signature that counts was checked, one that
+/// does not was not.
+pub(super) fn judge_keyless(
+    keyless: &Keyless,
+    content: SignedContent,
+    trust: &Trust,
+    role: Option<Role>,
+    finished: Option<Timestamp>,
+) -> Judged {
+    let claims = keyless::claims(&keyless.certificate);
+    let (identity, issuer) =
+        claims.map_or((String::new(), String::new()), |claims| (claims.identity, claims.issuer));
+    let short = match identity.is_empty() {
+        true => "short-lived certificate".to_owned(),
+        false => format!("identity `{identity}` ({issuer})"),
+    };
+    let counted = proven(&identity, &issuer, trust, |known| known.root.check(keyless, content));
+    let counted = counted.and_then(|(known, time)| {
+        let stated = finished.map(|time| (time, "the lineage ends on"));
+        let times: Vec<_> = [Some((time, "it signed on")), stated].into_iter().flatten().collect();
+        match known.limits.objection_at(role, &times) {
+            Some(why) => Err(why.into()),
+            None => Ok((known, time)),
+        }
+    });
+    let (objection, signed, known) = match counted {
+        Ok(known) => (None, Some(true), Some(known)),
+        Err(Unproven { why, other }) => (Some(why), other.then_some(false), None),
+    };
+    let key_file = known.map(|(known, _)| known.file.clone());
+    let signer = match identity.is_empty() {
+        // The key is another one for each signature: the identity is who it is.
+        false => Signer {
+            hint: Digest::of_parts(&[issuer.as_bytes(), b"\n", identity.as_bytes()]).to_string(),
+            certificate: Some(identity),
+            issuer: Some(issuer),
+            key_file,
+        },
+        true => {
+            let key = keyless.certificate.key().and_then(|key| key.hint().ok());
+            Signer::of_key(&key.unwrap_or_default(), None)
+        }
+    };
+    Judged {
+        name: match known {
+            Some((known, time)) => {
+                format!("{short}, signed on {time:.0} ({})", known.file.display())
+            }
+            None => short.clone(),
+        },
+        short,
+        signer,
+        signed,
+        objection,
+        hint: "if you trust this identity, name it as an `[[identity]]` in `trusted-keys.toml` of \
+               your settings, or with `--trusted-root`, `--identity` and `--identity-provider`",
+        algorithm: "",
+    }
+}
+
+/// The trusted identity that a certificate claims, if one of its roots proves it, with the time.
+fn proven<'a>(
+    identity: &str,
+    issuer: &str,
+    trust: &'a Trust,
+    check: impl Fn(&TrustedIdentity) -> Result<Timestamp, Unproven>,
+) -> Result<(&'a TrustedIdentity, Timestamp), Unproven> {
+    let refused = |why: String| Err(Unproven::from(why));
+    if identity.is_empty() {
+        return refused("does not count: it names no identity and issuer as Sigstore's do".into());
+    }
+    let all = trust.identities();
+    let same: Vec<&TrustedIdentity> = all.iter().filter(|it| it.identity == identity).collect();
+    match (all.len(), same.first()) {
+        (0, _) => return refused("is not trusted: you trust no identity yet".to_owned()),
+        (count, None) => {
+            return refused(format!("is not among the identities that you trust ({count})"));
+        }
+        (_, Some(other)) if same.iter().all(|it| it.issuer != issuer) => {
+            let trusted = &other.issuer;
+            return refused(format!("has another issuer than you trust with it, `{trusted}`"));
+        }
+        _ => {}
+    }
+    let mut last = Unproven::from(String::new());
+    for known in same.into_iter().filter(|it| it.issuer == issuer) {
+        match check(known) {
+            Ok(time) => return Ok((known, time)),
+            Err(unproven) => last = unproven,
+        }
+    }
+    Err(Unproven { why: format!("does not count: {}", last.why), ..last })
 }
 
 fn judge_key(
@@ -86,7 +192,7 @@ fn judge_key(
     let short = format!("key {}", hint.get(..12).unwrap_or_default());
     let Some(trusted) = trust.find(hint) else {
         return Judged {
-            signer: Signer { hint: hint.to_owned(), certificate: None, key_file: None },
+            signer: Signer::of_key(hint, None),
             name: format!("key {hint}"),
             short,
             objection: Some(match trust.keys().len() {
@@ -102,7 +208,7 @@ fn judge_key(
     let objection = trust.objection(&trusted.limits, role, finished);
     let key_file = Some(trusted.file.clone()).filter(|_| objection.is_none());
     Judged {
-        signer: Signer { hint: hint.to_owned(), certificate: None, key_file },
+        signer: Signer::of_key(hint, key_file),
         name: format!("key {hint} ({})", trusted.file.display()),
         short,
         objection,
@@ -144,7 +250,7 @@ fn judge_chain(
     Judged {
         name: format!("certificate `{subject}`{}", place.unwrap_or_default()),
         short: format!("certificate `{subject}`"),
-        signer: Signer { hint, certificate: Some(subject), key_file },
+        signer: Signer { hint, certificate: Some(subject), issuer: None, key_file },
         objection,
         hint: "name the authorities that you trust with `--roots`, or in `trusted-keys.toml` of \
                your settings",

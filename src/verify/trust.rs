@@ -1,8 +1,7 @@
 //! Which keys the user trusts, for what, and how long. It is the reader's decision, never the
 //! model's.
 
-use crate::verify::trusted_keys::Authority;
-use crate::verify::trusted_keys::TrustedKey;
+use crate::verify::trusted_keys::{Authority, TrustedIdentity, TrustedKey};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -13,11 +12,13 @@ use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::{self, PublicKey};
 use crate::error::{Context, Result};
 
-/// The keys that may vouch for a model, and the authorities that say whose certificates may.
+/// The keys and identities that may vouch for a model, and the authorities that say whose
+/// certificates may.
 #[derive(Debug, Clone)]
 pub struct Trust {
     keys: Vec<TrustedKey>,
     authorities: Vec<Authority>,
+    identities: Vec<TrustedIdentity>,
     now: Timestamp,
 }
 
@@ -29,7 +30,8 @@ impl Default for Trust {
 
 impl Trust {
     fn of(keys: Vec<TrustedKey>) -> Self {
-        Self { keys, authorities: Vec::new(), now: Timestamp::now() }
+        let (authorities, identities) = (Vec::new(), Vec::new());
+        Self { keys, authorities, identities, now: Timestamp::now() }
     }
 
     /// Only the key of this PEM file.
@@ -37,10 +39,21 @@ impl Trust {
         Ok(Self::of(vec![unlimited(path)?]))
     }
 
-    /// Only the keys of these PEM files.
+    /// Only the keys of these PEM files, and whom those of them name that end in `.toml`: lists in
+    /// the form of `trusted-keys.toml`.
     pub fn key_files(paths: &[String]) -> Result<Self> {
-        let keys: Result<_> = paths.iter().map(|path| unlimited(Path::new(path))).collect();
-        Ok(Self::of(keys?))
+        let mut trust = Self::default();
+        for path in paths.iter().map(Path::new) {
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                trust.keys.push(unlimited(path)?);
+                continue;
+            }
+            let Known { keys, authorities, identities } = trusted_keys::read_list(path)?;
+            trust.keys.extend(keys);
+            trust.authorities.extend(authorities);
+            trust.identities.extend(identities);
+        }
+        Ok(trust)
     }
 
     /// Only this key.
@@ -61,10 +74,17 @@ impl Trust {
         Ok(self)
     }
 
+    /// An identity beside whom is trusted already.
+    #[must_use]
+    pub fn and_identity(mut self, identity: TrustedIdentity) -> Self {
+        self.identities.push(identity);
+        self
+    }
+
     /// The user's own key, every `.pem` file in `trusted-keys/` beside it, and the keys of
     /// `trusted-keys.toml`. What that file says of a key holds wherever else the key lies.
     pub fn of_user(config_home: &Path) -> Result<Self> {
-        let Known { mut keys, authorities } = trusted_keys::read(config_home)?;
+        let Known { mut keys, authorities, identities } = trusted_keys::read(config_home)?;
         let own = config_home.join(keys::PUBLIC_FILE);
         if own.exists() {
             keys.push(unlimited(&own)?);
@@ -91,16 +111,24 @@ impl Trust {
                 distinct.push(key);
             }
         }
-        Ok(Self { authorities, ..Self::of(distinct) })
+        Ok(Self { authorities, identities, ..Self::of(distinct) })
     }
 
-    /// Adds what the user's `trusted-keys.toml` says of keys and authorities that are trusted here,
-    /// and no key; but one that was revoked is revoked, whoever vouches for it.
+    /// Adds what the user's `trusted-keys.toml` says of keys, authorities and identities that are
+    /// trusted here, and no key; but one that was revoked is revoked, whoever vouches for it.
     ///
     /// # Errors
     /// When there is such a file and it cannot be read.
     pub fn limited_by(mut self, config_home: &Path) -> Result<Self> {
-        let Known { keys, authorities } = trusted_keys::read(config_home)?;
+        let Known { keys, authorities, identities } = trusted_keys::read(config_home)?;
+        for known in identities {
+            let same = |it: &&mut TrustedIdentity| {
+                (&it.identity, &it.issuer) == (&known.identity, &known.issuer)
+            };
+            for identity in self.identities.iter_mut().filter(same) {
+                identity.limits = known.limits.clone();
+            }
+        }
         for known in authorities {
             let same = |it: &&mut Authority| it.certificate == known.certificate;
             for authority in self.authorities.iter_mut().filter(same) {
@@ -148,6 +176,11 @@ impl Trust {
     /// Every trusted key.
     pub fn keys(&self) -> &[TrustedKey] {
         &self.keys
+    }
+
+    /// Every trusted identity.
+    pub fn identities(&self) -> &[TrustedIdentity] {
+        &self.identities
     }
 
     /// Every trusted authority.

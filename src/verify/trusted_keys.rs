@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::keyless::SigstoreRoot;
 use super::trusted_keys_table::{KEYS, Role};
 use crate::artifact::certificate::Certificate;
 use crate::artifact::keys::PublicKey;
@@ -19,6 +20,21 @@ pub struct Authority {
     /// Its certificate.
     pub certificate: Certificate,
     /// The file that holds it.
+    pub file: PathBuf,
+    /// What `trusted-keys.toml` says of it.
+    pub limits: KeyLimits,
+}
+
+/// An identity that signs without a key that lasts (Sigstore): it counts where `root` proves it.
+#[derive(Debug, Clone)]
+pub struct TrustedIdentity {
+    /// The subject of its certificates: an e-mail address, or the URI of a workload.
+    pub identity: String,
+    /// The identity provider that vouches for it, a URL.
+    pub issuer: String,
+    /// Whose certificates, logs and time stamps count.
+    pub root: SigstoreRoot,
+    /// The file with the trusted root.
     pub file: PathBuf,
     /// What `trusted-keys.toml` says of it.
     pub limits: KeyLimits,
@@ -61,6 +77,19 @@ impl KeyLimits {
         now: Timestamp,
         finished: Option<Timestamp>,
     ) -> Option<String> {
+        // A signature does not tell when it was made. What its signer says of the time can only
+        // take trust away.
+        let stated = finished.map(|time| (time, "the lineage ends on"));
+        let times: Vec<_> = [Some((now, "it is now")), stated].into_iter().flatten().collect();
+        self.objection_at(role, &times)
+    }
+
+    /// The same where times are known, each with what it is.
+    pub(super) fn objection_at(
+        &self,
+        role: Option<Role>,
+        times: &[(Timestamp, &str)],
+    ) -> Option<String> {
         if let Some(reason) = &self.revoked {
             let reason = if reason.is_empty() { "no reason is given" } else { reason };
             return Some(format!("was revoked: {reason}"));
@@ -72,14 +101,11 @@ impl KeyLimits {
             let roles = roles.join(" and ");
             return Some(format!("has the role {roles}, and `{role}` is needed"));
         }
-        // A signature does not tell when it was made. What its signer says of the time can only
-        // take trust away.
-        let stated = finished.map(|time| (time, "the lineage ends on"));
-        for (time, what) in [Some((now, "it is now")), stated].into_iter().flatten() {
-            if let Some(start) = self.not_before.filter(|start| time < *start) {
+        for (time, what) in times {
+            if let Some(start) = self.not_before.filter(|start| time < start) {
                 return Some(format!("is valid from {start} on, and {what} {time:.0}"));
             }
-            if let Some(end) = self.not_after.filter(|end| time > *end) {
+            if let Some(end) = self.not_after.filter(|end| time > end) {
                 return Some(format!("expired on {end}, and {what} {time:.0}"));
             }
         }
@@ -92,6 +118,7 @@ impl KeyLimits {
 pub(super) struct Known {
     pub keys: Vec<TrustedKey>,
     pub authorities: Vec<Authority>,
+    pub identities: Vec<TrustedIdentity>,
 }
 
 /// Whom the user's file names; nobody without the file.
@@ -100,11 +127,17 @@ pub(super) fn read(config_home: &Path) -> Result<Known> {
     if matches!(fs::metadata(&path), Err(error) if error.kind() == ErrorKind::NotFound) {
         return Ok(Known::default());
     }
-    let document = Document::read(&KEYS, &path)?;
+    read_list(&path)
+}
+
+/// Whom a file of this form names. Paths in it are relative to its folder.
+pub(super) fn read_list(path: &Path) -> Result<Known> {
+    let folder = crate::files::folder_of(path);
+    let document = Document::read(&KEYS, path)?;
     let mut findings = document.findings();
     let mut known = Known::default();
     for entry in document.values.tables("key") {
-        let found = trusted(entry, config_home, &path, &PublicKey::from_pem);
+        let found = trusted(entry, folder, path, &PublicKey::from_pem);
         let Some((key, file, limits)) = findings.take(found) else { continue };
         if known.keys.iter().any(|other| other.key.hint() == key.hint()) {
             findings.report((Error::config("this key is listed twice"), entry.table_place()));
@@ -112,12 +145,24 @@ pub(super) fn read(config_home: &Path) -> Result<Known> {
         known.keys.push(TrustedKey { key, file, limits });
     }
     for entry in document.values.tables("authority") {
-        let found = trusted(entry, config_home, &path, &one_certificate);
+        let found = trusted(entry, folder, path, &one_certificate);
         let Some((certificate, file, limits)) = findings.take(found) else { continue };
         if known.authorities.iter().any(|other| other.certificate == certificate) {
             findings.report((Error::config("this authority is listed twice"), entry.table_place()));
         }
         known.authorities.push(Authority { certificate, file, limits });
+    }
+    for entry in document.values.tables("identity") {
+        let Some(identity) = findings.take(identity(entry, folder)) else { continue };
+        let same = |other: &TrustedIdentity| {
+            (&other.identity, &other.issuer, &other.file)
+                == (&identity.identity, &identity.issuer, &identity.file)
+        };
+        if known.identities.iter().any(same) {
+            let error = Error::config("this identity is listed twice");
+            findings.report((error, entry.table_place()));
+        }
+        known.identities.push(identity);
     }
     findings.finish()?;
     Ok(known)
@@ -132,16 +177,27 @@ fn one_certificate(text: &str) -> Result<Certificate> {
     }
 }
 
+fn identity(entry: &Values, folder: &Path) -> Placed<TrustedIdentity> {
+    let text = |key: &str| entry.optional_text(key).unwrap_or_default();
+    let file = folder.join(text("trusted_root"));
+    // At the entry, since that is the line to mend.
+    let root = SigstoreRoot::from_file(&file).map_err(|error| {
+        (Error::config(super::report::describe(&error)), entry.place("trusted_root"))
+    })?;
+    let (identity, issuer) = (text("identity"), text("issuer"));
+    Ok(TrustedIdentity { identity, issuer, root, file, limits: limits(entry)? })
+}
+
 /// What `read` makes of the entry's PEM text, the file that holds it, and the limits.
 fn trusted<T>(
     entry: &Values,
-    config_home: &Path,
+    folder: &Path,
     path: &Path,
     read: &dyn Fn(&str) -> Result<T>,
 ) -> Placed<(T, PathBuf, KeyLimits)> {
     let (it, file, key) = match (entry.optional_text("file"), entry.optional_text("pem")) {
         (Some(file), _) => {
-            let file = config_home.join(file);
+            let file = folder.join(file);
             let it = pem_file(&file).and_then(|text| read(&text).map_err(|error| error.at(&file)));
             (it, file, "file")
         }

@@ -56,6 +56,18 @@ const TOP: Section = Section::new(
             "A certificate whose owner says who is a signer, one `[[authority]]` each.",
         )
         .example("[{ file = \"authorities/acme.pem\" }]"),
+        Key::new(
+            "identity",
+            ValueKind::Tables { keys: IDENTITY, may_be_empty: true },
+            DefaultValue::Absent("no keyless signatures"),
+            "An identity that signs keyless (Sigstore), one `[[identity]]` each: its certificates \
+             are of minutes, and the trusted root says whose certificates, logs and time stamps \
+             prove that it signed.",
+        )
+        .example(
+            "[{ trusted_root = \"trusted_root.json\", identity = \"release@example.com\", issuer \
+             = \"https://accounts.example.com\" }]",
+        ),
     ],
 );
 
@@ -70,39 +82,77 @@ const ENTRY: &[Key] = &[
     .excludes(&["pem"]),
     Key::new("pem", ValueKind::Text, DefaultValue::Absent("`file` has it"), "The PEM text itself.")
         .example("\"-----BEGIN PUBLIC KEY-----…\""),
+    ROLES,
+    NOT_BEFORE,
+    NOT_AFTER,
+    REVOKED,
+    REASON,
+];
+
+const IDENTITY: &[Key] = &[
     Key::new(
-        "roles",
-        ValueKind::Choices(Role::NAMES),
-        DefaultValue::Absent("every role"),
-        "What it may vouch for: models and how they were made, results of tests, which model is in \
-         use, which inputs may be used, that a model was made again.",
+        "trusted_root",
+        ValueKind::Line,
+        DefaultValue::Required,
+        "The file (`trusted_root.json`) with the authorities, certificate logs, transparency logs \
+         and time stamping authorities that count for it.",
     )
-    .example("[\"train\", \"gate\"]"),
+    .example("\"trusted_root.json\""),
     Key::new(
-        "not_before",
-        ValueKind::Rule(&TIME),
-        DefaultValue::Absent("no beginning"),
-        "From when on it counts.",
+        "identity",
+        ValueKind::Line,
+        DefaultValue::Required,
+        "Whom its certificates name, letter by letter: an e-mail address or the URI of a workload.",
     )
-    .example("\"2026-01-01T00:00:00Z\""),
+    .example("\"release@example.com\""),
     Key::new(
-        "not_after",
-        ValueKind::Rule(&TIME),
-        DefaultValue::Absent("no end"),
-        "Until when it counts.",
+        "issuer",
+        ValueKind::Line,
+        DefaultValue::Required,
+        "The identity provider that said so (the certificate's OIDC issuer), letter by letter.",
     )
-    .example("\"2027-01-31T00:00:00Z\""),
-    Key::new(
-        "revoked",
-        ValueKind::Boolean,
-        DefaultValue::Value("false"),
-        "It counts no more, for nothing.",
-    )
-    .example("true"),
+    .example("\"https://accounts.example.com\""),
+    ROLES,
+    NOT_BEFORE,
+    NOT_AFTER,
+    REVOKED,
+    REASON,
+];
+
+const ROLES: Key = Key::new(
+    "roles",
+    ValueKind::Choices(Role::NAMES),
+    DefaultValue::Absent("every role"),
+    "What it may vouch for: models and how they were made, results of tests, which model is in \
+     use, which inputs may be used, that a model was made again.",
+)
+.example("[\"train\", \"gate\"]");
+const NOT_BEFORE: Key = Key::new(
+    "not_before",
+    ValueKind::Rule(&TIME),
+    DefaultValue::Absent("no beginning"),
+    "From when on it counts.",
+)
+.example("\"2026-01-01T00:00:00Z\"");
+const NOT_AFTER: Key = Key::new(
+    "not_after",
+    ValueKind::Rule(&TIME),
+    DefaultValue::Absent("no end"),
+    "Until when it counts; for an identity, whose signatures prove their time, until when it may \
+     have signed.",
+)
+.example("\"2027-01-31T00:00:00Z\"");
+const REVOKED: Key = Key::new(
+    "revoked",
+    ValueKind::Boolean,
+    DefaultValue::Value("false"),
+    "It counts no more, for nothing.",
+)
+.example("true");
+const REASON: Key =
     Key::new("reason", ValueKind::Text, DefaultValue::Absent("no reason is given"), "Why not.")
         .example("\"laptop stolen\"")
-        .only_with("revoked", &["true"]),
-];
+        .only_with("revoked", &["true"]);
 
 const TIME: TextRule = TextRule {
     describe: || "a time of RFC 3339 such as `2027-01-31T00:00:00Z`".to_owned(),

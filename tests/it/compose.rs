@@ -1,6 +1,7 @@
 //! What is to be loaded together, stated, signed and checked before it is loaded.
 
 use crate::common::{Run, says};
+use firebrand::weights::{read_tensors, to_f32};
 use serde_json::Value;
 use snapbox::str;
 
@@ -186,6 +187,145 @@ error[adapter]: these parts cannot be composed
 error[usage]: a composition that nobody signs says nothing
 
 hint: leave out `--no-sign`
+
+"#]],
+    );
+}
+
+#[test]
+fn verify_checks_a_composition_with_its_parts() {
+    let run = composed();
+    let verdict = || {
+        let output = run.command(&["verify", "all.json"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = verdict();
+    assert_eq!((code, text), (Some(0), run.succeeds(&CHECK)), "the same as `compose --check`");
+    let json = run.succeeds(&["verify", "all.json", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["holds"], true);
+    let path = "checkpoints/first/artifact/adapter_config.json";
+    run.write(path, &run.read(path).replace("\"lora_alpha\"", "\"lora_alphA\""));
+    let (code, text) = verdict();
+    assert_eq!(code, Some(1), "{text}");
+    std::fs::rename(run.path("checkpoints/tiny"), run.path("elsewhere")).unwrap();
+    run.fails_with(
+        2,
+        &["verify", "all.json"],
+        str![[r#"
+error[file]: the part is not here
+  at checkpoints/tiny
+
+hint: `--base` and `--adapter` name where parts lie on this machine
+
+hint: `firebrand compose all.json --check --base DIR --adapter DIR …` says where
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["verify", "data.jsonl"],
+        str![[r#"
+error[signature]: nothing signs this file
+  at data.jsonl
+  because there is no data.jsonl.sigstore.json, and it is no composition
+
+hint: `--bundle` names the bundle; for a model name its directory
+
+"#]],
+    );
+}
+
+/// The weights of a model as numbers, and their names.
+fn weights(run: &Run, folder: &str) -> Vec<(String, Vec<f32>)> {
+    let (tensors, _) = read_tensors(&run.path(folder), "model.safetensors").unwrap();
+    let mut all: Vec<(String, Vec<f32>)> = tensors
+        .into_iter()
+        .map(|(name, tensor)| (name, to_f32(tensor.element, &tensor.bytes)))
+        .collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+#[test]
+fn a_composition_is_merged_as_it_is_stated() {
+    let run = composed();
+    let merge = ["merge", "--composition", "all.json", "--dtype", "f32", "--out"];
+    let said = run.stderr_of(&[&merge[..], &["both"]].concat());
+    says(
+        said,
+        str![[r#"
+warning: not compared with the adapter: several adapters are not run beside their base
+in F32 it holds 100.0 % of the adapter's change to the weights
+signed by key [HEX] ([FOLDER]/settings/firebrand/signing.pem)
+check it:  firebrand verify both
+
+"#]],
+    );
+    run.succeeds(&["verify", "both"]);
+    for name in ["first", "second"] {
+        let adapter = format!("checkpoints/{name}");
+        run.succeeds(&["merge", &adapter, "--no-check", "--dtype", "f32", "--out", name]);
+    }
+    // What both add to a weight is the sum of what each adds.
+    let base = weights(&run, "checkpoints/tiny/artifact");
+    let [first, second, both] = ["first", "second", "both"].map(|it| weights(&run, it));
+    let mut changed = 0;
+    for (number, (name, base)) in base.iter().enumerate() {
+        let [first, second, both] = [&first, &second, &both].map(|all| &all[number].1);
+        for (place, before) in base.iter().enumerate() {
+            let sum = first[place] + (second[place] - before);
+            assert!((both[place] - sum).abs() < 1e-6, "{name}: {} and {sum}", both[place]);
+            changed += usize::from(both[place] != first[place] && both[place] != second[place]);
+        }
+    }
+    assert!(changed > 1000, "{changed}");
+
+    // The lineage names the statement, and the weights of both.
+    let lineage = run.read("both/lineage.inputs.json");
+    let digest = |path: &str| firebrand::files::hash_file(&run.path(path), "").unwrap().sha256;
+    let weights_of = |name: &str| format!("checkpoints/{name}/artifact/adapter_model.safetensors");
+    for file in ["all.json".to_owned(), weights_of("first"), weights_of("second")] {
+        assert!(lineage.contains(&digest(&file).to_string()), "{file}: {lineage}");
+    }
+    let asked: Value = serde_json::from_str(&lineage).unwrap();
+    let asked = &asked["externalParameters"]["overrides"]["merge.composition"];
+    assert_eq!(asked, "all.json", "{lineage}");
+    assert!(lineage.contains("adapters/2/adapter_model.safetensors"), "{lineage}");
+
+    // One adapter by a composition is that adapter merged.
+    let one = ["--base", "checkpoints/tiny", "--adapter", "checkpoints/first"];
+    run.succeeds(&[&["compose", "one.json"][..], &one].concat());
+    run.succeeds(&["merge", "--composition", "one.json", "--dtype", "f32", "--out", "alone"]);
+    assert_eq!(weights(&run, "alone"), first);
+
+    // It is checked before anything is made.
+    let path = "checkpoints/second/artifact/adapter_model.safetensors";
+    let mut bytes = std::fs::read(run.path(path)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(run.path(path), bytes).unwrap();
+    let call = [&merge[..], &["other"]].concat();
+    run.fails_with(
+        1,
+        &call,
+        str![[r#"
+error[adapter]: the composition does not hold
+  at all.json
+  because adapters/2, files: `adapter_model.safetensors` is [HEX], and [HEX] is stated
+  because adapters/2, signature: changed: `adapter_model.safetensors`
+
+"#]],
+    );
+    assert!(!run.path("other").exists());
+    run.fails_with(
+        2,
+        &["merge", "--out", "other"],
+        str![[r#"
+error: the following required arguments were not provided:
+  <ARTIFACT>
+
+Usage: firebrand merge --out <DIR> <ARTIFACT>
+
+For more information, try '--help'.
 
 "#]],
     );

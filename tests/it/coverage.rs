@@ -62,7 +62,8 @@ fn paths_are_those_that_pytorch_exercises() {
     let (_, found) = covered(&model, thresholds, Some(&reference), &second);
     let near = |found: f64, wanted: &Value| (found - wanted.as_f64().unwrap()).abs() < 1e-5;
     for (number, wanted) in stored["layers"].as_array().unwrap().iter().enumerate() {
-        for criterion in CRITERIA.into_iter().filter(|it| *it != Criterion::Experts) {
+        let of_experts = [Criterion::Experts, Criterion::ExpertUnits];
+        for criterion in CRITERIA.into_iter().filter(|it| !of_experts.contains(it)) {
             let set = found[number].set(criterion.name()).unwrap();
             let numbers = json!(set.numbers().collect::<Vec<_>>());
             assert_eq!(numbers, wanted["sets"][criterion.name()], "{criterion} of layer {number}");
@@ -272,6 +273,77 @@ error[evaluation]: the result contradicts itself
 error[evaluation]: the result contradicts itself
   at bad.json
   because `units_top_k` of model.layers.1 counts other paths than it names
+
+"#]],
+    );
+}
+
+#[test]
+fn results_are_told_in_the_order_of_their_days() {
+    let run = Run::with_suite(SUITE);
+    let lines = run.read("judged.jsonl");
+    let first = |count: usize| -> String {
+        lines.lines().take(count).flat_map(|line| [line, "\n"]).collect()
+    };
+    std::fs::create_dir(run.path("results")).unwrap();
+    // The newest is written first: the day in the name counts.
+    for (count, name) in [(6, "2026-11-30"), (1, "weekly-2026-11-16"), (3, "2026-11-23")] {
+        run.write("some.jsonl", &first(count));
+        let out = format!("results/{name}.json");
+        run.succeeds(&["coverage", "checkpoints/tiny", "--data", "some.jsonl", "--out", &out]);
+    }
+    let table = run.succeeds(&["coverage", "history", "results", "--page", "history.html"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 5, "{table}");
+    assert!(lines[0].starts_with("| result | model | records | units | units, top 3 |"), "{table}");
+    assert!(lines[2].starts_with("| `weekly-2026-11-16` | "), "{table}");
+    assert!(lines[3].starts_with("| `2026-11-23` | ") && lines[3].contains(" | 3 | "), "{table}");
+    assert!(lines[4].starts_with("| `2026-11-30` | ") && lines[4].contains(" −0 |"), "{table}");
+
+    let json = run.succeeds(&["coverage", "history", "results", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let points = json["points"].as_array().unwrap();
+    let units = |point: &Value| point["totals"]["units"]["covered"].as_u64().unwrap();
+    let since = &points[1]["since"]["units"];
+    assert_eq!(points[0]["since"], Value::Null);
+    assert_eq!(points[0]["date"], "2026-11-16");
+    assert_eq!(since["only_b"].as_u64().unwrap(), units(&points[1]) - units(&points[0]));
+    assert_eq!(since["only_a"], 0, "the records of the one are among those of the other");
+
+    let page = run.read("history.html");
+    assert!(page.contains("days since 2026-11-16"), "{page}");
+    assert_eq!(page.matches("<polyline").count(), 4, "a line for each criterion");
+
+    // Without days they stay as they are named.
+    for (from, to) in [("2026-11-30", "b"), ("2026-11-23", "a")] {
+        std::fs::copy(run.path(&format!("results/{from}.json")), run.path(to)).unwrap();
+    }
+    let table = run.succeeds(&["coverage", "history", "b", "a"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[2].starts_with("| `b` | ") && lines[3].starts_with("| `a` | "), "{table}");
+    let call =
+        ["coverage", "checkpoints/tiny", "--data", "some.jsonl", "--out", "results/other.json"];
+    run.succeeds(&[&call[..], &["--unit-threshold", "0.25"]].concat());
+    run.fails_with(
+        2,
+        &["coverage", "history", "results"],
+        str![[r#"
+error[evaluation]: the results count different things
+  at results/other.json
+  because they were measured with different thresholds or references
+
+hint: measure both with the same options
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &["coverage", "history", "a"],
+        str![[r#"
+error[usage]: a history needs at least two results
+  because 1 are there
+
+hint: name files that `firebrand coverage --out` wrote, or a folder of them
 
 "#]],
     );

@@ -36,6 +36,7 @@ mod hostile;
 #[cfg(target_os = "linux")] // what a process takes
 mod memory;
 mod models;
+mod keyless;
 mod named_runs;
 #[cfg(unix)] // links, modes, signals
 mod hub;

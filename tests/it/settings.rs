@@ -381,6 +381,7 @@ const CHANGES: &[Change] = &[
     change("model.trusted_keys", "", "[\"nowhere.pem\"]"),
     change("trust.allowlist", "", "nowhere.toml"),
     under(&["trust.allowlist=nowhere.toml"], "trust.allowlist_keys", "", "[\"nowhere.pem\"]"),
+    change("trust.data_keys", "", "[\"nowhere.pem\"]"),
     change("trust.tofu", "false", "true"),
     change("output.signer", "", "[\"false\"]"),
     under(&["output.signer=[\"false\"]"], "output.signer_key", "", "nowhere.pem"),

@@ -306,12 +306,9 @@ error[key]: the signing program `./nobody` cannot be started
         2,
         &["sign", "model", "--signer", "x"],
         str![[r#"
-error: the following required arguments were not provided:
-  --public-key <PEM>
+error[usage]: `--signer` requires `--public-key`
 
-Usage: firebrand sign --signer <PROGRAM> --public-key <PEM> <DIRECTORY>
-
-For more information, try '--help'.
+hint: name the public key (PEM) that its signatures fit, or `--method sigstore`
 
 "#]],
     );

@@ -253,6 +253,7 @@ const FOLDERS: [EntryFolder; 4] = [
             "sweep_report",
             "output",
             "pairs",
+            "identity",
             "place",
             "signer",
             "weight_format",

@@ -158,7 +158,7 @@ fn export_adapter(
         let base_files = std::iter::once(config).chain(small_files).collect();
         let made = Made {
             relation: Relation::Adapter(adapter.kind().label()),
-            ..made((format, number), base_files, Some(adapter_file), &origin, &written)
+            ..made((format, number), base_files, vec![adapter_file], &origin, &written)
         };
         let inputs = request.inputs(&origin, &made)?;
         bind(scratch, &written, &inputs.digest().to_string())?;
@@ -170,7 +170,7 @@ fn export_adapter(
 fn made(
     (format, number): (&str, &str),
     base_files: Vec<FileEntry>,
-    adapter_file: Option<FileEntry>,
+    adapter_files: Vec<FileEntry>,
     origin: &Origin,
     written: &Written,
 ) -> Made {
@@ -181,7 +181,7 @@ fn made(
         relation: Relation::Export,
         asked: BTreeMap::from(asked),
         base_files,
-        adapter_file,
+        adapter_files,
         logit_diff: None,
         loss: origin.past.loss.clone(),
         samples: Vec::new(),
@@ -198,9 +198,9 @@ fn export_model(
     (format, number): (&str, &str),
     write: fn(&Source, Weights, &Path) -> Result<Written>,
 ) -> Result<(String, Vec<String>)> {
-    let ready = open_weights(&origin, None)?;
+    let ready = open_weights(&origin, &[], None)?;
     score_head::refuse(&origin.model.path, &format!("be written as {format}"))?;
-    let ReadyWeights { weights, adapter_file, untied, note, .. } = ready;
+    let ReadyWeights { weights, adapter_files, untied, note, .. } = ready;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);
@@ -229,7 +229,7 @@ fn export_model(
         base_files.push(config);
         origin.base.expect(&base_files)?;
         base_files.extend(small_files);
-        let made = made((format, number), base_files, adapter_file, &origin, &written);
+        let made = made((format, number), base_files, adapter_files, &origin, &written);
         let inputs = request.inputs(&origin, &made)?;
         bind(scratch, &written, &inputs.digest().to_string())?;
         let notes = note.into_iter().chain(written.notes).collect();

@@ -59,8 +59,9 @@ settings! {
             "model.trusted_keys",
             ValueKind::Texts,
             DefaultValue::Absent("the base model need not be signed"),
-            "Files with public keys (PEM), of which one must have signed the base model in the \
-             OpenSSF Model Signing format: every file of it that is used, as it was signed.",
+            "Files with public keys (PEM), or lists in the form of `trusted-keys.toml` (for \
+             certificates and keyless signatures), of which one must have signed the base model in \
+             the OpenSSF Model Signing format: every file of it that is used, as it was signed.",
         )
         .effect(Effect::Aside)
         .example("[\"keys/acme.pub.pem\"]");

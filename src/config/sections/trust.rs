@@ -21,9 +21,21 @@ settings! {
             "trust.allowlist_keys",
             ValueKind::Texts,
             DefaultValue::Absent("the keys that you trust, with the role `allowlist`"),
-            "Files with the public keys (PEM) that may sign the allowlist.",
+            "Files with the public keys (PEM) that may sign the allowlist, or lists in the form of \
+             `trusted-keys.toml`.",
         )
         .example("[\"keys/acme.pub.pem\"]");
+        /// Public keys of which one must have signed every data file; empty if nobody need have.
+        data_keys: Vec<String> = Key::new(
+            "trust.data_keys",
+            ValueKind::Texts,
+            DefaultValue::Absent("data files need not be signed"),
+            "Files with public keys (PEM), or lists in the form of `trusted-keys.toml`, of which \
+             one with the role `allowlist` must have signed every data file that trains: \
+             `FILE.sigstore.json` beside it, by `cosign sign-blob`, `sigstore sign`, or around an \
+             in-toto statement.",
+        )
+        .example("[\"keys/data-team.toml\"]");
         /// Inputs that no trusted allowlist has may be used all the same if the lock holds them.
         tofu: bool = Key::new(
             "trust.tofu",

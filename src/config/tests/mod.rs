@@ -121,7 +121,8 @@ fn the_least_config_has_the_defaults_of_the_contract() {
     assert!(config.output.sign && config.output.signing_key.is_none());
     assert!(!config.output.sbom);
     assert!(config.output.signer.is_empty() && config.output.signer_key.is_none());
-    let trust = TrustConfig { allowlist: None, allowlist_keys: vec![], tofu: false };
+    let trust =
+        TrustConfig { allowlist: None, allowlist_keys: vec![], data_keys: vec![], tofu: false };
     assert_eq!(config.trust, trust);
     assert!(config.model.trusted_keys.is_empty());
     assert!(config.output.signer_certificates.is_none());

@@ -14,8 +14,13 @@ pub enum PathKind {
     Units(usize),
     /// Heads of attention.
     Heads(usize),
-    /// Experts of a mixture.
-    Experts(usize),
+    /// Experts of a mixture, and the units that each of them has.
+    Experts {
+        /// Experts.
+        count: usize,
+        /// Units of each.
+        units: usize,
+    },
     /// A block whose paths are not told apart, by its name.
     Whole(&'static str),
 }
@@ -34,7 +39,7 @@ pub enum BlockActivity {
 }
 
 /// The experts of tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChosenExperts {
     /// `[tokens, top_k]`.
     pub chosen: Vec<u32>,
@@ -42,6 +47,11 @@ pub struct ChosenExperts {
     pub top_k: usize,
     /// How many experts there are.
     pub count: usize,
+    /// What the last linear layer of the chosen experts got, before the weight of the choice,
+    /// `[tokens, top_k, units]`.
+    pub values: Vec<f32>,
+    /// Units of an expert.
+    pub units: usize,
 }
 
 /// What is known of the heads of a layer, by the number of the block.
@@ -53,7 +63,9 @@ impl Block {
         found.push(match self {
             Self::Attention(block) => PathKind::Heads(block.heads()),
             Self::GatedMlp(block) => PathKind::Units(block.units()),
-            Self::Experts(block) => PathKind::Experts(block.count()),
+            Self::Experts(block) => {
+                PathKind::Experts { count: block.count(), units: block.units() }
+            }
             Self::Sum(block) => return block.blocks().for_each(|block| block.paths(found)),
             Self::LayerInput(_) => PathKind::Whole("layer_input"),
             Self::DeltaNet(_) => PathKind::Whole("delta_net"),
@@ -82,7 +94,8 @@ impl BlockOnCpu<'_> {
             }
             (Self::Experts(block), SavedBlock::Experts(saved)) => {
                 let ((chosen, top_k), count) = (saved.chosen(), block.experts.len());
-                BlockActivity::Experts(ChosenExperts { chosen: chosen.to_vec(), top_k, count })
+                let (chosen, (values, units)) = (chosen.to_vec(), block.units(saved));
+                BlockActivity::Experts(ChosenExperts { chosen, top_k, count, values, units })
             }
             (Self::Sum(block), SavedBlock::Sum(saved)) => {
                 for (block, saved) in block.blocks(saved) {

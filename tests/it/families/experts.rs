@@ -413,20 +413,8 @@ fn experts_that_are_covered_are_those_that_are_chosen() {
         let mut model = Case::read(name).model(Kernels::Fast);
         adapters::unfreeze_all(&mut model);
         for token in [3, 17, 40] {
-            let mut pass = CoveragePass::new(&model, Thresholds::default(), None);
-            let (mut set, mut numbers) = (BitSet::new(pass.space.total), pass.no_numbers());
-            let example = Example { tokens: vec![token], loss_mask: vec![true] };
-            let text = firebrand::data::Case {
-                record: RecordId { file: "a".into(), line: 1 },
-                digest: Digest::of(b""),
-                fields: serde_json::Map::new(),
-                examples: vec![example],
-                question: None,
-            };
-            pass.run(&[text], (8, 1), &mut numbers, &mut |_| (), &mut |_, it| set.add(it)).unwrap();
-            let layers = pass.space.layers.iter().zip(&numbers);
-            let layers = layers.map(|(space, numbers)| LayerCoverage::new(space, &set, numbers));
-            let covered = layers.filter_map(|layer| {
+            let layers = covered(&model, vec![token]);
+            let covered = layers.iter().filter_map(|layer| {
                 let tokens = layer.experts.as_ref()?.tokens.clone();
                 let set: Vec<u64> = layer.set("experts")?.numbers().map(|n| n as u64).collect();
                 let used: Vec<u64> =
@@ -436,5 +424,43 @@ fn experts_that_are_covered_are_those_that_are_chosen() {
             });
             assert_eq!(covered.collect::<Vec<_>>(), chosen(&model, token), "{name}, {token}");
         }
+    }
+}
+
+/// What a text exercises, layer by layer.
+fn covered(model: &Model, tokens: Vec<u32>) -> Vec<LayerCoverage> {
+    let mut pass = CoveragePass::new(model, Thresholds::default(), None);
+    let (mut set, mut numbers) = (BitSet::new(pass.space.total), pass.no_numbers());
+    let loss_mask = vec![true; tokens.len()];
+    let text = firebrand::data::Case {
+        record: RecordId { file: "a".into(), line: 1 },
+        digest: Digest::of(b""),
+        fields: serde_json::Map::new(),
+        examples: vec![Example { tokens, loss_mask }],
+        question: None,
+    };
+    pass.run(&[text], (8, 1), &mut numbers, &mut |_| (), &mut |_, it| set.add(it)).unwrap();
+    let layers = pass.space.layers.iter().zip(&numbers);
+    layers.map(|(space, numbers)| LayerCoverage::new(space, &set, numbers)).collect()
+}
+
+#[test]
+fn units_of_experts_are_those_that_pytorch_exercises() {
+    let path = crate::common::repository("tests/reference/expert_units.json");
+    let stored: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(stored["unit_threshold"], Thresholds::default().unit_threshold);
+    let model = Case::read(stored["case"].as_str().unwrap()).model(Kernels::Fast);
+    let found = covered(&model, serde_json::from_value(stored["text"].clone()).unwrap());
+    let wanted = stored["layers"].as_array().unwrap();
+    assert_eq!(found.len(), wanted.len());
+    for (layer, wanted) in found.iter().zip(wanted) {
+        let experts = layer.experts.as_ref().unwrap();
+        assert_eq!(json!(experts.tokens), wanted["experts"], "{}", layer.path);
+        assert_eq!(json!(experts.unit_tokens), wanted["units"], "{}", layer.path);
+        let used = experts.unit_tokens.iter().enumerate().filter(|(_, count)| **count > 0);
+        let used: Vec<usize> = used.map(|(unit, _)| unit).collect();
+        let set = layer.set("expert_units").unwrap();
+        assert_eq!(set.numbers().collect::<Vec<_>>(), used, "{}", layer.path);
+        assert!(used.len() < experts.unit_tokens.len() / 2, "most are not active");
     }
 }

@@ -94,6 +94,11 @@ impl Experts {
         self.experts.len()
     }
 
+    /// How many numbers of a token the last linear layer of an expert gets.
+    pub fn units(&self) -> usize {
+        self.experts.first().map_or(0, |expert| expert.down.linear.dims()[1])
+    }
+
     /// What the router chooses by besides scores.
     pub fn choice_bias(&self) -> Option<&[f32]> {
         self.router.routing.choice_bias.as_deref()

@@ -182,6 +182,27 @@ impl<F: AsLhs> SavedExperts<F> {
 }
 
 impl ExpertsOnCpu {
+    /// What the last linear layer of each chosen expert got, before the weight of the choice:
+    /// `[tokens, top_k, units]`; and how many units there are.
+    pub fn units<F: AsLhs>(&self, saved: &SavedExperts<F>) -> (Vec<f32>, usize) {
+        let choices = &saved.routed.choices;
+        let width = |expert: &ExpertOnCpu| expert.down.weight.columns();
+        let units = self.experts.first().map_or(0, width);
+        let mut values = vec![0.0; choices.experts.len() * units];
+        for ((expert, of), slots) in self.experts.iter().zip(&saved.experts).zip(&choices.slots) {
+            let Some(SavedExpert { gate_up: [gate, up], .. }) = of else { continue };
+            let through = gated(expert.activation, gate, up);
+            let through = through.view();
+            for (row, slot) in slots.iter().enumerate() {
+                let target = &mut values[*slot as usize * units..][..units];
+                for (target, number) in target.iter_mut().zip(through.row(row)) {
+                    *target = number.wide();
+                }
+            }
+        }
+        (values, units)
+    }
+
     /// Adds what it gives for `x: [tokens, hidden]` to a target.
     pub fn forward<F: AsLhs>(&self, x: &Left<F>, target: &mut [f32]) -> SavedExperts<F> {
         let routed = self.router.route(x);

@@ -1,0 +1,171 @@
+//! Is one file what its bundle says: a data set, say, that somebody signed by itself (`cosign
+//! sign-blob`, `sigstore sign`), or that an in-toto statement is about?
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::keyless::SignedContent;
+use super::report::{Check, CheckVerdict, Report, Verdict, describe};
+use super::signer::{self, Judged};
+use super::trust::Trust;
+use super::trusted_keys_table::Role;
+use crate::artifact::envelope::{Bundle, Defect, IN_TOTO, Keyless, parse_message_bundle};
+use crate::artifact::signature::STATEMENT_TYPE;
+use crate::error::{Context, Error, ErrorCode, Result};
+use crate::files::{self, Digest, FileEntry, hash_file};
+
+/// The largest bundle of a file that is read; statements about many files are the largest.
+const BUNDLE_BYTES_MAX: u64 = 16 << 20;
+
+/// What is said of a signature that was not looked at.
+const NOT_CHECKED: &str = "needs a signer who counts";
+
+/// Where the bundle of a file lies, if nobody says otherwise: where `sigstore sign` puts it.
+pub fn bundle_beside(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_os_string();
+    name.push(".sigstore.json");
+    file.with_file_name(name)
+}
+
+/// What a bundle holds.
+enum FileBundle {
+    /// A signature over the file's bytes.
+    Message(Box<Keyless>),
+    /// A signed statement about files.
+    Statement(Bundle),
+}
+
+/// Checks a file against its bundle. Never fails: what could not be checked is part of the answer.
+pub fn verify_file(file: &Path, bundle: &Path, trust: &Trust) -> Report {
+    let mut report = Report::new(file.to_path_buf());
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let entry = match hash_file(file, &name) {
+        Ok(entry) => entry,
+        Err(error) => {
+            report.error(Check::Files, &error);
+            return report;
+        }
+    };
+    report.pass(Check::Files, format!("{} bytes, SHA-256 {}", entry.size, entry.sha256));
+    check(&entry.sha256, bundle, (trust, None), &mut report);
+    report.files = vec![entry];
+    report
+}
+
+/// Whether somebody with a role signed a file that was read, by the digest of what was read.
+///
+/// # Errors
+/// Refuses a file that nobody signed, or nobody who counts.
+pub fn demand_signed(file: &FileEntry, bundle: &Path, trust: &Trust, role: Role) -> Result<()> {
+    let refused = |what: String| Error::refused(ErrorCode::Untrusted, what).at(&file.path);
+    if !bundle.is_file() {
+        return Err(refused("the file is not signed".to_owned())
+            .because(format!("there is no {}", bundle.display())));
+    }
+    let mut report = Report::new(bundle.to_path_buf());
+    check(&file.sha256, bundle, (trust, Some(role)), &mut report);
+    if report.verdict == Verdict::Verified {
+        return Ok(());
+    }
+    let failed = report.checks.iter().filter(|it| it.verdict != CheckVerdict::Pass);
+    let failed = failed.filter(|finding| finding.detail != NOT_CHECKED);
+    let error = refused("the file's signature does not count".to_owned());
+    Err(failed.fold(error, |error, it| error.because(&it.detail)))
+}
+
+fn check(
+    sha256: &Digest,
+    bundle: &Path,
+    (trust, role): (&Trust, Option<Role>),
+    report: &mut Report,
+) {
+    match read(bundle) {
+        Err(error) => report.error(Check::Bundle, &error),
+        Ok(Err(Defect::Unsigned)) => {
+            let detail = "the envelope holds no signature";
+            report.fail(Check::Bundle, Verdict::Unsigned, detail, "");
+        }
+        Ok(Err(Defect::Unsupported(why))) => {
+            report.stuck(Check::Bundle, format!("{why}, which cannot be checked yet"));
+        }
+        Ok(Err(Defect::Malformed(why))) => {
+            report.fail(Check::Bundle, Verdict::Tampered, why, "");
+        }
+        Ok(Ok(FileBundle::Message(keyless))) => {
+            report.pass(Check::Bundle, "sigstore bundle v0.3 with the signature of a file");
+            let content = SignedContent::File(sha256);
+            let judged = signer::judge_keyless(&keyless, content, trust, role, None);
+            tell_signer(judged, report);
+        }
+        Ok(Ok(FileBundle::Statement(bundle))) => {
+            report.pass(Check::Bundle, "sigstore bundle v0.3 with a signed statement");
+            tell_signer(signer::judge(&bundle, trust, role, None), report);
+            match about(&bundle, sha256) {
+                Ok(predicate) => report.pass(Check::Statement, format!("{predicate}, about it")),
+                Err(why) => report.fail(Check::Statement, Verdict::Tampered, why, ""),
+            }
+        }
+    }
+}
+
+fn read(bundle: &Path) -> Result<Result<FileBundle, Defect>> {
+    let mut bytes = Vec::new();
+    File::open(bundle)
+        .and_then(|file| file.take(BUNDLE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .context_at("cannot read the bundle", bundle)?;
+    if bytes.len() as u64 > BUNDLE_BYTES_MAX {
+        let what = format!("a bundle of more than {BUNDLE_BYTES_MAX} bytes is refused");
+        return Err(Error::signature(what).at(bundle));
+    }
+    let value = match files::parse_json(&bytes) {
+        Ok(value) => value,
+        Err(error) => return Ok(Err(Defect::Malformed(error.with_causes()))),
+    };
+    if value.get("messageSignature").is_some() {
+        let message = parse_message_bundle(&value);
+        return Ok(message.map(|it| FileBundle::Message(Box::new(it))));
+    }
+    Ok(Bundle::parse(&bytes).map(FileBundle::Statement))
+}
+
+fn tell_signer(judged: Judged, report: &mut Report) {
+    match &judged.objection {
+        None => report.pass(Check::Key, judged.name.trim_start_matches("key ")),
+        Some(why) => {
+            let detail = format!("the {} {why}", judged.name);
+            report.fail(Check::Key, Verdict::Untrusted, detail, judged.hint);
+        }
+    }
+    match judged.signed {
+        None => report.skip(Check::Signature, NOT_CHECKED),
+        Some(true) if judged.algorithm.is_empty() => report.pass(Check::Signature, "over the file"),
+        Some(true) => report.pass(Check::Signature, judged.algorithm),
+        Some(false) => {
+            let detail = "it is not over what is here";
+            report.fail(Check::Signature, Verdict::Tampered, detail, "");
+        }
+    }
+    report.signer = Some(judged.signer);
+}
+
+/// The predicate of a statement of which a file of these bytes is a subject.
+fn about(bundle: &Bundle, sha256: &Digest) -> Result<String, String> {
+    if bundle.payload_type != IN_TOTO {
+        return Err(format!("`payloadType` is not `{IN_TOTO}`"));
+    }
+    let statement = files::parse_json(&bundle.payload).map_err(|error| describe(&error))?;
+    if statement["_type"] != STATEMENT_TYPE {
+        return Err(format!("`_type` is not `{STATEMENT_TYPE}`"));
+    }
+    let predicate = statement["predicateType"].as_str().ok_or("`predicateType` is missing")?;
+    let subjects = statement["subject"].as_array().ok_or("`subject` is not a list")?;
+    let wanted = sha256.to_string();
+    let names_it = |subject: &Value| subject["digest"]["sha256"].as_str() == Some(wanted.as_str());
+    match subjects.iter().any(names_it) {
+        true => Ok(predicate.to_owned()),
+        false => Err("the statement is about other files".to_owned()),
+    }
+}
