@@ -7,6 +7,7 @@ pub mod error;
 pub mod files;
 pub mod random;
 pub mod event;
+pub mod stores;
 pub mod document;
 pub mod config;
 pub mod weights;

@@ -48,6 +48,7 @@ mod push;
 mod records;
 mod recurrent;
 mod reproduce;
+mod resident;
 mod resume;
 mod retract;
 mod review;
@@ -57,6 +58,8 @@ mod score_heads;
 mod settings;
 mod signing;
 mod start_adapter;
+#[cfg(unix)] // signals
+mod stores;
 mod stream;
 mod sweep;
 mod terminal;
