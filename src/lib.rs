@@ -39,6 +39,7 @@ pub mod train;
 pub mod reproduce;
 pub mod review;
 pub mod sweep;
+pub mod export_job;
 pub mod report;
 pub mod cli;
 

@@ -24,6 +24,7 @@ mod eval;
 mod examples;
 mod experts;
 mod export;
+mod export_job;
 mod families;
 #[cfg(unix)] // links, modes, signals
 mod faults;
