@@ -7,6 +7,7 @@ pub mod error;
 pub mod files;
 pub mod random;
 pub mod event;
+pub mod stores;
 pub mod document;
 pub mod config;
 pub mod weights;
@@ -39,6 +40,7 @@ pub mod train;
 pub mod reproduce;
 pub mod review;
 pub mod sweep;
+pub mod export_job;
 pub mod report;
 pub mod cli;
 

@@ -1,14 +1,18 @@
 //! Stop and go on, exactly: what is saved, how it is committed, and how it is found again.
 
+mod adopt;
 mod best;
 mod chain;
 mod history;
 mod identity;
 mod manifest;
 mod metrics;
+mod mirror;
 mod named;
 mod restore;
 mod retention;
+mod room;
+mod shared_steps;
 mod step_cache;
 mod seal;
 mod save;
@@ -29,12 +33,15 @@ pub use history::{History, HistoryEntry, HistoryEvent, now};
 pub use identity::{Allowed, Difference, Identity, IdentityPart, option_for, settings_differences};
 pub use manifest::{Manifest, Unusable};
 pub use metrics::{LinesState, Metrics, line, steps_of};
+pub use mirror::{Mirror, Mirrored};
 pub use named::NamedCheckpoint;
 pub use restore::{BAD, RestoredCheckpoint, newest, restore, restore_weights, unchecked_state};
 pub use retention::{Retention, remove};
-pub use save::{Job, Saved, check_free};
+pub use room::check_free;
+pub use save::{Job, Saved};
 pub use saver::Saver;
 pub use seal::manifest_digest;
+pub use shared_steps::{SharedSteps, chain_name};
 pub use snapshot::Snapshot;
 pub use step_cache::{CachedSteps, StepCache, StepCacheItem, items as kept_steps};
 pub use tensors::{Pieces, joined, learning_specs, learning_values, put, put_stacked};

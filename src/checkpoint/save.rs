@@ -11,17 +11,16 @@ use std::time::Instant;
 use crate::checkpoint::manifest::{Manifest, Unusable};
 use crate::checkpoint::metrics::Lines;
 use crate::checkpoint::restore::sweep;
+use crate::checkpoint::room::check_free;
 use crate::checkpoint::snapshot::{Snapshot, TRAINED, Tensors, Values};
-use crate::checkpoint::{History, HistoryEntry, HistoryEvent, Retention, StepCache, folder_name};
+use crate::checkpoint::{
+    History, HistoryEntry, HistoryEvent, Mirror, Retention, StepCache, folder_name,
+};
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::event::bytes;
-use crate::files::{Digest, free_bytes, remove_dir, rename_new, sync_dir, write_atomic};
+use crate::files::{Digest, remove_dir, rename_new, sync_dir, write_atomic};
 
 use crate::weights::write_safetensors;
-
-/// Left free on the disk: logs and other programs need some too.
-const RESERVE_BYTES: u64 = 16 << 20;
 
 /// A committed checkpoint.
 #[derive(Debug, Clone)]
@@ -52,6 +51,8 @@ pub struct Job {
     pub retention: Retention,
     /// Where it is kept for other runs, and the name of this one.
     pub shelf: Option<(StepCache, String)>,
+    /// Where the run is mirrored.
+    pub mirror: Option<Mirror>,
 }
 
 impl Job {
@@ -119,6 +120,7 @@ impl Job {
             History::of(&self.root).note(&entry),
             self.prune(),
             self.shelf.as_ref().map_or(Ok(()), |(shelf, name)| shelf.put(&self.root, step, name)),
+            self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.put_step(&self.root, step)),
         ];
         let warnings = after.into_iter().filter_map(Result::err).map(|error| one_line(&error));
         Ok(saved(true, warnings.collect()))
@@ -132,20 +134,6 @@ impl Job {
         let needed = self.snapshot.bytes();
         self.retention.make_room(&self.root, needed, &self.snapshot.state.evaluations)?;
         check_free(&self.root, needed)
-    }
-}
-
-/// An error when the disk has no room for so many bytes.
-pub fn check_free(root: &Path, needed: u64) -> Result<()> {
-    match free_bytes(root) {
-        Some(free) if free < needed.saturating_add(RESERVE_BYTES) => {
-            let (need, kept) = (bytes(needed), bytes(RESERVE_BYTES));
-            let free = bytes(free);
-            let why =
-                format!("{need} are needed and {kept} must stay free, but only {free} are free");
-            Err(Error::disk_full("the disk has no room for a checkpoint").at(root).because(why))
-        }
-        _ => Ok(()),
     }
 }
 

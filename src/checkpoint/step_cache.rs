@@ -5,31 +5,30 @@
 //! (base, settings, program, device); `<chain>` is [`Chain::last`]. All of it is checked by digest
 //! before it is used. Files are shared with the run by a second name where the disk allows it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::manifest::{MANIFEST, Manifest};
-use crate::checkpoint::seal::{scratch_for, seal};
+use crate::checkpoint::shared_steps::{KeptSteps, SharedSteps, chain_name, joined};
 use crate::checkpoint::{
-    Chain, FORMAT, History, HistoryEntry, HistoryEvent, RestoredCheckpoint, RunState, folder_name,
-    line, manifest_digest, steps_of,
+    Chain, FORMAT, RestoredCheckpoint, RunState, folder_name, manifest_digest, steps_of,
 };
 use crate::error::{Context, Error, Result};
-use crate::event::{Evaluation, EvaluationLine, StepReport};
+use crate::event::StepReport;
 use crate::files::{
-    Digest, FileEntry, NewFile, create_dir_new, failed, hash_file, link_or_copy, remove_dir,
-    rename_new, size_of_dir, sync_dir, write_atomic,
+    Digest, create_dir_new, hash_file, link_or_copy, remove_dir, rename_new, size_of_dir,
 };
 
 /// The folder in the cache.
 pub const FOLDER: &str = "steps";
 /// Nobody fills a folder for so long.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
-const METRICS: &str = "metrics.jsonl";
+/// The metrics of the steps.
+pub(super) const METRICS: &str = "metrics.jsonl";
 const ORIGIN: &str = "origin.json";
 
 /// Where steps under the same settings are kept.
@@ -38,6 +37,8 @@ pub struct StepCache {
     root: PathBuf,
     folder: PathBuf,
     limit: u64,
+    /// Those that other machines can take, and give.
+    shared: Option<SharedSteps>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,26 +117,54 @@ impl StepCache {
     pub fn new(cache: &Path, settings: Digest, limit: u64) -> Self {
         let root = cache.to_owned();
         let folder = root.join(FOLDER).join(settings.to_string());
-        Self { root, folder, limit }
+        Self { root, folder, limit, shared: None }
     }
 
-    /// What is there: steps, by the digest of all of them, of runs with this first step.
-    pub fn kept(&self, first: Digest) -> BTreeMap<u64, Vec<Digest>> {
-        let mut all: BTreeMap<u64, Vec<Digest>> = BTreeMap::new();
+    /// The same, before a store that other machines use.
+    #[must_use]
+    pub fn with_shared(self, shared: SharedSteps) -> Self {
+        Self { shared: Some(shared), ..self }
+    }
+
+    /// The store that other machines use.
+    pub fn shared(&self) -> Option<&SharedSteps> {
+        self.shared.as_ref()
+    }
+
+    /// What is here and in the store: steps, by the name of all of them, of runs with this first
+    /// step.
+    ///
+    /// # Errors
+    /// When the store does not say; what is here can be had without it ([`Self::kept_here`]).
+    pub fn kept(&self, first: Digest) -> Result<KeptSteps> {
+        let here = self.kept_here(first);
+        match &self.shared {
+            Some(shared) => Ok(joined(here, shared.kept(first)?)),
+            None => Ok(here),
+        }
+    }
+
+    /// What is on this disk.
+    pub fn kept_here(&self, first: Digest) -> KeptSteps {
+        let mut all = KeptSteps::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let Some((step, last)) = step_of(&entry.path()) else { continue };
             let state = fs::read(entry.path().join("state.json")).ok();
             let state = state.and_then(|bytes| serde_json::from_slice::<RunState>(&bytes).ok());
             let chain = state.and_then(|state| state.chain);
             if chain == Some(Chain { first: Some(first), last: Some(last) }) {
-                all.entry(step).or_default().push(last);
+                all.entry(step).or_default().insert(chain_name(last));
             }
         }
         all
     }
 
-    /// Whether nothing is there at all.
+    /// Whether it is known that nothing is there at all.
     pub fn is_empty(&self) -> bool {
+        self.shared.is_none() && self.is_empty_here()
+    }
+
+    fn is_empty_here(&self) -> bool {
         fs::read_dir(&self.folder).map_or(true, |mut entries| entries.next().is_none())
     }
 
@@ -143,8 +172,52 @@ impl StepCache {
         self.folder.join(format!("{step:08}-{chain}"))
     }
 
-    /// Takes steps from the shelf; damaged ones are removed and not found.
-    pub fn open(&self, step: u64, chain: Digest) -> Option<CachedSteps> {
+    /// Takes steps from the shelf, or from the store onto it; damaged ones are removed and not
+    /// found.
+    pub fn open(&self, step: u64, chain: Chain) -> Option<CachedSteps> {
+        let last = chain.last?;
+        let here = self.place(step, last).exists().then(|| self.open_here(step, last)).flatten();
+        if here.is_some() || !self.take_shared(step, chain).unwrap_or(false) {
+            return here;
+        }
+        self.open_here(step, last)
+    }
+
+    /// Puts steps of the store onto the shelf.
+    fn take_shared(&self, step: u64, chain: Chain) -> Result<bool> {
+        let (Some(shared), Some(last)) = (&self.shared, chain.last) else { return Ok(false) };
+        let (scratch, target) = (self.scratch(step)?, self.place(step, last));
+        let taken = shared.take(step, chain, &scratch).and_then(|taken| {
+            if !taken {
+                return Ok(false);
+            }
+            self.make_room(size_of_dir(&scratch))?;
+            fs::create_dir_all(&self.folder).context_at("cannot make the folder", &self.folder)?;
+            rename_new(&scratch, &target).map(|()| true)
+        });
+        if !matches!(taken, Ok(true)) {
+            let _ = remove_dir(&scratch);
+        }
+        match taken {
+            Err(_) if target.exists() => Ok(true), // another run was sooner
+            other => other,
+        }
+    }
+
+    /// A new folder to fill.
+    fn scratch(&self, step: u64) -> Result<PathBuf> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".tmp-{}-{step}-{number}", std::process::id());
+        let scratch = self.root.join(FOLDER).join(name);
+        if scratch.exists() {
+            remove_dir(&scratch)?;
+        }
+        create_dir_new(&scratch)?;
+        Ok(scratch)
+    }
+
+    fn open_here(&self, step: u64, chain: Digest) -> Option<CachedSteps> {
         let path = self.place(step, chain);
         let kept = Self::read(&path).ok().filter(|kept| {
             let state = &kept.found.state;
@@ -176,24 +249,29 @@ impl StepCache {
     }
 
     /// Files a committed checkpoint of the run `name`; `root` is its directory. What was not used
-    /// for longest goes, to stay below the limit.
+    /// for longest goes, to stay below the limit. Then it goes to the store, if there is one.
     pub fn put(&self, root: &Path, step: u64, name: &str) -> Result<()> {
+        let Some(chain) = self.put_here(root, step, name)? else { return Ok(()) };
+        match (&self.shared, chain.last.map(|last| self.place(step, last))) {
+            (Some(shared), Some(place)) if place.exists() => shared.put(&place, step, chain),
+            _ => Ok(()),
+        }
+    }
+
+    fn put_here(&self, root: &Path, step: u64, name: &str) -> Result<Option<Chain>> {
         let checkpoint = root.join(folder_name(step));
         let path = checkpoint.join("state.json");
         let bytes = fs::read(&path).context_at("cannot read the state", &path)?;
         let state: RunState = serde_json::from_slice(&bytes).context_at("broken state", &path)?;
-        let Some(chain) = state.chain.and_then(|chain| chain.last) else { return Ok(()) };
-        let target = self.place(step, chain);
+        let Some(chain) = state.chain else { return Ok(None) };
+        let Some(last) = chain.last else { return Ok(None) };
+        let target = self.place(step, last);
         let needed = size_of_dir(&checkpoint) + state.metrics_bytes;
         if target.exists() || needed > self.limit {
-            return Ok(());
+            return Ok(Some(chain));
         }
         self.make_room(needed)?;
-        let scratch = self.root.join(FOLDER).join(format!(".tmp-{}-{step}", std::process::id()));
-        if scratch.exists() {
-            remove_dir(&scratch)?;
-        }
-        create_dir_new(&scratch)?;
+        let scratch = self.scratch(step)?;
         let filed = fill(&scratch, &checkpoint, root, &state, name).and_then(|()| {
             fs::create_dir_all(&self.folder).context_at("cannot make the folder", &self.folder)?;
             rename_new(&scratch, &target)
@@ -202,8 +280,8 @@ impl StepCache {
             let _ = remove_dir(&scratch);
         }
         match filed {
-            Err(_) if target.exists() => Ok(()), // another run was sooner
-            other => other,
+            Err(_) if target.exists() => Ok(Some(chain)), // another run was sooner
+            other => other.map(|()| Some(chain)),
         }
     }
 
@@ -267,57 +345,4 @@ fn fill(scratch: &Path, from: &Path, root: &Path, state: &RunState, name: &str) 
     let json = serde_json::to_vec_pretty(&manifest).context("cannot encode the manifest")?;
     let path = scratch.join(MANIFEST);
     fs::write(&path, json).context_at("cannot write into the cache", &path)
-}
-
-/// The metrics of steps and of the validations among them, as a run writes them.
-fn lines_of(reports: &[StepReport], evaluations: &[Evaluation], every: u64) -> Result<Vec<u8>> {
-    let judged = |step: u64| {
-        let all = evaluations.iter().filter(move |found| found.step == step && found.is_due(every));
-        all.map(|found| line(&EvaluationLine::from(found)))
-    };
-    let mut lines: Vec<Vec<u8>> = judged(0).collect::<Result<_>>()?;
-    for report in reports {
-        lines.push(line(report)?);
-        lines.extend(judged(report.step).collect::<Result<Vec<_>>>()?);
-    }
-    Ok(lines.concat())
-}
-
-impl CachedSteps {
-    /// Makes the steps the beginning of a run: its metrics, and a checkpoint with this state.
-    /// Where they come from is noted before the checkpoint can be seen.
-    /// `every` is `eval.every_steps`.
-    pub fn adopt(
-        &self,
-        root: &Path,
-        reports: &[StepReport],
-        every: u64,
-        mut state: RunState,
-    ) -> Result<()> {
-        let lines = lines_of(reports, &state.evaluations, every)?;
-        state.metrics_bytes = lines.len() as u64;
-        state.metrics_sha256 = Some(Digest::of(&lines));
-        write_atomic(&root.join(METRICS), &lines)?;
-        let scratch = scratch_for(root, state.step)?;
-        let tensors = |file: &FileEntry| file.path.ends_with(".safetensors");
-        let manifest = Manifest::verify(&self.found.folder);
-        let manifest = manifest.map_err(crate::checkpoint::Unusable::into_error)?;
-        let files: Vec<FileEntry> = manifest.files.into_iter().filter(tensors).collect();
-        for file in &files {
-            let path = scratch.join(&file.path);
-            link_or_copy(&self.found.folder.join(&file.path), &path)?;
-            // Whoever wrote it did not wait for the disk.
-            let synced = NewFile::open(&path).and_then(|file| file.sync());
-            synced.map_err(|error| failed("cannot write the file", &path, &error))?;
-        }
-        seal(&scratch, files, &state)?;
-        let (from, manifest) = (Some(self.from.clone()), Some(self.manifest));
-        History::of(root).note(&HistoryEntry {
-            from,
-            manifest,
-            ..HistoryEntry::new(HistoryEvent::Reused, state.step)
-        })?;
-        rename_new(&scratch, &root.join(folder_name(state.step)))?;
-        sync_dir(root)
-    }
 }

@@ -1,13 +1,17 @@
 //! Commands that no one types: what the program starts itself, and a name that is no more.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::cli::{AccessArgs, scan, train};
 #[cfg(feature = "gpu")]
 use crate::cli::{data_json, doctor};
+use crate::config::Reuse;
+use crate::document::quoted;
 use crate::error::{Error, Result};
+use crate::settings;
+use crate::sweep::SweepStore;
 
 pub(super) use crate::data::RENDER_COMMAND;
 #[cfg(feature = "gpu")]
@@ -62,6 +66,9 @@ pub struct PointArgs {
     /// Save and stop after this step
     #[arg(long)]
     stop_at_step: Option<u64>,
+    /// Where checkpoints, results and shared steps go as well
+    #[arg(long)]
+    store: Option<String>,
     /// How long the system waits between asking a run to end and ending it
     #[arg(long, default_value_t = 30)]
     grace: u64,
@@ -72,9 +79,24 @@ pub struct PointArgs {
 impl PointArgs {
     /// The same as arguments of `train`.
     pub fn train(&self) -> train::Args {
-        let Self { config, stop_at_step, grace, access } = self;
-        train::Args::of_point(config.clone(), access, *stop_at_step, *grace)
+        let Self { config, stop_at_step, store, grace, access } = self;
+        let overrides = store.as_deref().map(|store| in_store(config, store)).unwrap_or_default();
+        train::Args::of_point((config.clone(), overrides), access, *stop_at_step, *grace)
     }
+}
+
+/// What a point is told of the store of its sweep, as far as its configuration says nothing else.
+/// What is wrong with it is told when it runs.
+pub(super) fn in_store(config: &Path, address: &str) -> Vec<String> {
+    let (Ok(loaded), Ok(store)) = (settings::load(config, &[]), SweepStore::open(address)) else {
+        return Vec::new();
+    };
+    let (output, checkpoint) = (&loaded.config.output, &loaded.config.checkpoint);
+    let set = |key: &str, value: &str| format!("{key}={}", quoted(value));
+    let mirror = output.mirror.is_none().then(|| set("output.mirror", &store.mirror()));
+    let shares = checkpoint.reuse == Reuse::Auto && checkpoint.reuse_store.is_none();
+    let steps = shares.then(|| set("checkpoint.reuse_store", address));
+    mirror.into_iter().chain(steps).collect()
 }
 
 pub fn point(args: &PointArgs) -> Result<ExitCode> {

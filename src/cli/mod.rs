@@ -17,6 +17,7 @@ mod documents;
 mod environment;
 mod eval;
 mod export;
+mod export_job;
 mod gate;
 mod generate;
 mod identity;
@@ -125,6 +126,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(merge),
     command!(compose),
     command!(export),
+    command!("export-job", export_job::Args, export_job::run),
     command!(push),
     command!(sign),
     command!(verify),

@@ -3,19 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 
+use crate::cli::internal::in_store;
 use crate::cli::signer::{self, SignerArgs};
 use crate::cli::{AccessArgs, data_json, data_line, environment, sweep_report, talk, talk_of};
 use crate::error::{Context, Error, Result};
 use crate::event::{Stop, bytes};
-use crate::files::write_atomic;
+use crate::files::{cache_home, write_atomic};
 use crate::report::{Signals, Transfers, sweep_page};
+use crate::stores::StoreAddress;
 use crate::sweep::engines::{self, EngineRequest};
 use crate::sweep::{
-    self, Collected, Manifest, Sweep, SweepFolder, SweepRequest, Worker, run_points, tables,
+    self, Collected, Manifest, PointStarter, Sweep, SweepFolder, SweepRequest, SweepStore,
+    ThreadRequest, Worker, expect_alike, run_points, tables,
 };
+use crate::train::{bases_shared, keep_base};
 
 /// Many runs: try settings and data sets, and compare the results
 ///
@@ -90,6 +95,19 @@ struct RunArgs {
     /// How many workers there are; else one for each point
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// A store that workers of several machines share, `s3://bucket/prefix`, `gs://bucket/prefix`
+    /// or a folder: checkpoints and results go there, steps that points share are taken from
+    /// there, and `sweep collect ADDRESS` reads it
+    #[arg(long, value_name = "ADDRESS")]
+    store: Option<String>,
+    /// How long steps that another worker computes are waited for while nothing is heard of any;
+    /// then they are computed here
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "store")]
+    patience: u64,
+    /// Run the points as threads of this process instead of processes, with one base model in
+    /// memory for all adapters that have it in common; the bytes of each are those of its lone run
+    #[arg(long)]
+    resident: bool,
     /// How long the system waits between asking a run to end (SIGTERM) and ending it
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     grace: u64,
@@ -99,7 +117,7 @@ struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 struct CollectArgs {
-    /// Folders of a planned sweep
+    /// Folders of a planned sweep, or stores that its workers have used (`s3://bucket/prefix`)
     #[arg(required = true)]
     folders: Vec<PathBuf>,
     /// What points are compared by; else what the sweep says
@@ -193,26 +211,24 @@ fn for_engine(engine: &str, args: &PlanArgs, manifest: &Manifest, folder: &Path)
 fn run_here(args: &RunArgs) -> Result<ExitCode> {
     let folder = SweepFolder::open(&args.folder)?;
     let worker = Worker::of(args.index, args.workers, environment::value_of)?;
-    let points = match &worker {
+    let own = match &worker {
         Some(worker) => worker.points(&folder.manifest)?,
-        None => folder.manifest.points.iter().collect(),
+        None => (0..folder.manifest.points.len()).collect(),
     };
     if let Some(Worker { index, said_by, .. }) = &worker {
-        talk(&format!("worker {index} ({said_by}): {} points", points.len()));
+        talk(&format!("worker {index} ({said_by}): {} points", own.len()));
     }
+    let store = args.store.as_deref().map(SweepStore::open).transpose()?;
     let signals = Signals::install()?;
-    let mut arguments = vec!["--grace".to_owned(), args.grace.to_string()];
-    for (wanted, option) in [(args.access.locked, "--locked"), (args.access.offline, "--offline")] {
-        arguments.extend(wanted.then(|| option.to_owned()));
-    }
-    let program = std::env::current_exe().context("cannot find the program's own file")?;
-    let all = points.len();
+    let starter = starter(args, &folder, &own, &signals)?;
+    let all = own.len();
     let outcome = run_points(&SweepRequest {
         folder: &folder,
-        points,
-        program,
+        own,
+        store: store.as_ref(),
+        patience: Duration::from_secs(args.patience),
+        starter,
         jobs: usize::try_from(args.jobs).unwrap_or(1),
-        arguments,
         stop: &|| signals.stop_requested(),
         say: &talk,
     })?;
@@ -220,8 +236,17 @@ fn run_here(args: &RunArgs) -> Result<ExitCode> {
         "{} of {all} points are finished, {} of them now",
         outcome.finished, outcome.run_now
     ));
+    if args.resident {
+        let shared = bases_shared();
+        talk(&format!("{shared} runs have taken the base that another had loaded"));
+    }
     if outcome.stopped_early > 0 {
         talk(&format!("{} were stopped, since others were better", outcome.stopped_early));
+    }
+    if let (Some(store), Some(address)) = (&store, &args.store)
+        && store.traffic().requests() > 0
+    {
+        talk(&format!("{address}: {}", store.traffic()));
     }
     if let Some(failure) = outcome.failure() {
         talk_of(&failure);
@@ -233,8 +258,41 @@ fn run_here(args: &RunArgs) -> Result<ExitCode> {
     if !outcome.failed.is_empty() {
         return Ok(ExitCode::from(2));
     }
-    talk(&format!("compare them: firebrand sweep collect {}", args.folder.display()));
+    let place = args.store.clone().unwrap_or_else(|| args.folder.display().to_string());
+    talk(&format!("compare them: firebrand sweep collect {place}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the runs of this call are started.
+fn starter(
+    args: &RunArgs,
+    folder: &SweepFolder,
+    own: &[usize],
+    signals: &Signals,
+) -> Result<PointStarter> {
+    if args.resident {
+        let points = own.iter().map(|at| &folder.manifest.points[*at]);
+        expect_alike(&points.map(|point| folder.config(point)).collect::<Vec<_>>())?;
+        keep_base();
+        let store = args.store.clone();
+        let overrides = move |config: &Path| {
+            store.as_deref().map(|store| in_store(config, store)).unwrap_or_default()
+        };
+        return Ok(PointStarter::Thread(ThreadRequest {
+            overrides: Arc::new(overrides),
+            access: args.access.access(Arc::new(Transfers::new(true)), signals),
+            grace: Duration::from_secs(args.grace),
+        }));
+    }
+    let mut arguments = vec!["--grace".to_owned(), args.grace.to_string()];
+    for (wanted, option) in [(args.access.locked, "--locked"), (args.access.offline, "--offline")] {
+        arguments.extend(wanted.then(|| option.to_owned()));
+    }
+    if let Some(address) = &args.store {
+        arguments.extend(["--store".to_owned(), address.clone()]);
+    }
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    Ok(PointStarter::Process { program, arguments })
 }
 
 fn collect(args: &CollectArgs) -> Result<ExitCode> {
@@ -242,11 +300,17 @@ fn collect(args: &CollectArgs) -> Result<ExitCode> {
         return Err(Error::usage("only a report is signed")
             .hint("`--report DIR` makes a folder with the table in all forms"));
     }
-    let folders = args.folders.iter().map(|path| SweepFolder::open(path));
-    let folders = folders.collect::<Result<Vec<_>>>()?;
+    let (folders, stores) = places(&args.folders)?;
     let collected = sweep::collect(&folders, args.metric.as_deref())?;
     if args.best {
-        let artifact = collected.best()?.result.artifact.clone().unwrap_or_default();
+        let best = collected.best()?;
+        let mut artifact = best.result.artifact.clone().unwrap_or_default();
+        // Of a store there are records here, and now the whole of this one.
+        let of_store =
+            |(folder, _): &&(SweepFolder, SweepStore)| best.result.run.starts_with(folder.root());
+        if let Some((folder, store)) = stores.iter().find(of_store) {
+            artifact = store.artifact(folder, &best.point)?;
+        }
         data_line(&artifact.display().to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -278,6 +342,25 @@ fn collect(args: &CollectArgs) -> Result<ExitCode> {
     }
     tell_collected(&collected);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Folders that were named, and those with the records of stores that were.
+fn places(named: &[PathBuf]) -> Result<(Vec<SweepFolder>, Vec<(SweepFolder, SweepStore)>)> {
+    let (mut folders, mut stores) = (Vec::new(), Vec::new());
+    for path in named {
+        let name = path.to_string_lossy();
+        // A store that is a folder has a manifest as well, and no points.
+        let is_store = StoreAddress::is_remote(&name) || path.join("board").is_dir();
+        if !is_store {
+            folders.push(SweepFolder::open(path)?);
+            continue;
+        }
+        let store = SweepStore::open(&name)?;
+        let folder = store.records(&cache_home()?)?;
+        folders.push(folder.clone());
+        stores.push((folder, store));
+    }
+    Ok((folders, stores))
 }
 
 fn tell_collected(collected: &Collected) {

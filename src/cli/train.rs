@@ -86,13 +86,13 @@ impl Args {
 
     /// What a point of a sweep is run with.
     pub fn of_point(
-        config: PathBuf,
+        (config, overrides): (PathBuf, Vec<String>),
         access: &AccessArgs,
         stop_at_step: Option<u64>,
         grace: u64,
     ) -> Self {
         Self {
-            config: ConfigArgs { config, overrides: Vec::new() },
+            config: ConfigArgs { config, overrides },
             access: AccessArgs { locked: access.locked, offline: access.offline },
             resume: "auto".to_owned(),
             how: RunArgs {

@@ -74,6 +74,8 @@ codes! {
         "The hub does not let you read or write it: a token, its rights, or terms to accept.";
     Network, network, "network",
         "The network fails; trying again later may help.";
+    Store, store, "store",
+        "A shared store lacks or refuses what is asked for, or what it holds cannot be used.";
     Offline, offline, "offline",
         "The network may not be used, and the cache does not have it.";
     Lock, lock, "lock",

@@ -63,6 +63,23 @@ pub struct Loaded {
     pub note: Option<String>,
 }
 
+impl Loaded {
+    /// The same once more, with weights that are in memory once; for models of which nothing is
+    /// trained yet.
+    #[must_use]
+    pub fn sharing(&self) -> Self {
+        Self {
+            model: self.model.sharing(),
+            config: self.config.clone(),
+            files: self.files.clone(),
+            elements: self.elements.clone(),
+            quantised: self.quantised,
+            in_blocks: self.in_blocks,
+            note: self.note.clone(),
+        }
+    }
+}
+
 /// Reads a model directory onto a device, to be computed with in 32 bits and without limits.
 pub fn load(directory: &Path, init: Init, device: &Device) -> Result<Loaded> {
     load_for(directory, init, device, ComputeConfig::default(), false)

@@ -35,6 +35,13 @@ impl LayerInputs {
         })
     }
 
+    /// The same weights once more, in memory once.
+    pub(super) fn sharing(&self) -> Self {
+        let Self { table, projection, norm, description } = self;
+        let (projection, norm) = (projection.tracked(), norm.tracked());
+        Self { table: table.sharing(), projection, norm, description: *description }
+    }
+
     /// The linear layer, whose name is its whole module path.
     pub fn projection(&mut self) -> &mut NamedLinear {
         &mut self.projection

@@ -19,6 +19,7 @@ mod names;
 mod noise;
 mod parameter;
 mod sampling;
+mod shared;
 mod side_streams;
 mod vocabulary_matrix;
 

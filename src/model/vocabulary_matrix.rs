@@ -76,6 +76,13 @@ impl VocabularyMatrix {
         Self { path, pieces: Vec::new(), coded: Some(CodedTable { codes, rounds }) }
     }
 
+    /// The same rows once more, in memory once.
+    pub(super) fn sharing(&self) -> Self {
+        let coded = self.coded.as_ref();
+        let coded = coded.map(|it| CodedTable { codes: Arc::clone(&it.codes), rounds: it.rounds });
+        Self { path: self.path, pieces: self.pieces.clone(), coded }
+    }
+
     /// Puts the numbers in the place of codes: these cannot be trained.
     pub fn dequantise(&mut self) {
         if let Some(coded) = self.coded.take() {

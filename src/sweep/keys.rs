@@ -165,7 +165,7 @@ const STOPPING: Section = Section::new(
     "stopping",
     "Points are compared by `metric` before their end, and the worse ones are stopped there. All \
      come to a step before it is decided, so that the result does not depend on how many run at a \
-     time; `sweep run` decides it for all points, not for those of a worker.",
+     time, or on how many workers: these hear of each other by the folder or the store.",
     &[
         Key::new(
             "stopping.rule",

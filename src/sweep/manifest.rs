@@ -16,7 +16,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// The form that this version writes.
 pub const VERSION: u32 = 1;
 /// A hundred thousand points fit.
-const BYTES_MAX: u64 = 1 << 30;
+pub const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 
 /// A planned sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ impl SweepFolder {
                 .at(root)
                 .hint("`firebrand sweep plan SWEEP.toml` makes one and prints its name"));
         }
-        let bytes = read_bytes(&path, BYTES_MAX)?;
+        let bytes = read_bytes(&path, MANIFEST_BYTES_MAX)?;
         let manifest: Manifest =
             serde_json::from_slice(&bytes).context_at("cannot read the manifest", &path)?;
         if manifest.version != VERSION {

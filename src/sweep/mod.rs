@@ -6,14 +6,20 @@
 //! `manifest`); they are run here (`run`, `queue`, `child`) or by workers elsewhere (`worker`,
 //! `engines`); what came of them is read (`results`) and compared (`collect`, `tables`).
 
+mod at_work;
+mod board;
 mod child;
 mod collect;
 mod datasets;
+mod elsewhere;
 pub mod engines;
 mod estimate;
 mod keys;
 mod manifest;
+mod others;
+mod outcome;
 mod plan;
+mod point_thread;
 mod points;
 mod queue;
 mod results;
@@ -27,12 +33,16 @@ mod stopping;
 pub mod tables;
 mod worker;
 
+pub use at_work::PointStarter;
 pub use child::POINT_COMMAND;
 pub use collect::{Collected, CollectedPoint, collect, plain};
+pub use elsewhere::SweepStore;
 pub use keys::{Direction, KEYS as SWEEP_KEYS, Method};
 pub use manifest::{Manifest, PlannedPoint, SharedWith, SweepFolder};
+pub use outcome::SweepOutcome;
 pub use plan::{Planned, plan, usual_folder};
+pub use point_thread::{ThreadRequest, expect_alike};
 pub use results::{PointResult, PointStatus, curve};
-pub use run::{SweepOutcome, SweepRequest, run_points};
+pub use run::{SweepRequest, run_points};
 pub use spec::Sweep;
 pub use worker::Worker;

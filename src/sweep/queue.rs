@@ -14,6 +14,8 @@ enum PointState {
     Waiting { reached: u64 },
     /// A process is at work in it.
     Running { reached: u64 },
+    /// Another worker has it, which has told of so many steps.
+    Elsewhere { reached: u64 },
     /// Nothing more is to be done.
     Settled,
 }
@@ -38,20 +40,37 @@ pub struct NextRun {
     pub stop_at: Option<u64>,
 }
 
-/// The points that this process is to run.
+/// The points that this process is to run, among all points.
 #[derive(Debug)]
 pub struct Queue(Vec<Entry>);
 
+/// What is known of a point at the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// It is to run here, and has so many steps.
+    Here(u64),
+    /// Another worker has it, which has told of so many steps.
+    Elsewhere(u64),
+    /// Nothing more is to be done.
+    Done,
+}
+
 impl Queue {
-    /// The queue of a selection of points; `reached` tells the steps that a point has, and nothing
-    /// for one that is finished.
-    pub fn new(points: &[&PlannedPoint], reached: impl Fn(&PlannedPoint) -> Option<u64>) -> Self {
+    /// The queue of all points. What runs elsewhere is waited for only with `waits`: where its
+    /// steps can be had.
+    pub fn new(
+        points: &[&PlannedPoint],
+        waits: bool,
+        begins: impl Fn(&PlannedPoint) -> Begins,
+    ) -> Self {
         let number: BTreeMap<&str, usize> =
             points.iter().enumerate().map(|(number, point)| (point.id.as_str(), number)).collect();
         let entry = |point: &&PlannedPoint| Entry {
-            state: reached(point)
-                .map_or(PointState::Settled, |reached| PointState::Waiting { reached }),
-            // What runs elsewhere is not waited for.
+            state: match begins(point) {
+                Begins::Here(reached) => PointState::Waiting { reached },
+                Begins::Elsewhere(reached) => PointState::Elsewhere { reached },
+                Begins::Done => PointState::Settled,
+            },
             shares: point
                 .shares
                 .as_ref()
@@ -62,10 +81,17 @@ impl Queue {
         let mut entries: Vec<Entry> = points.iter().map(entry).collect();
         for taker in 0..entries.len() {
             let Some((with, steps)) = entries[taker].shares else { continue };
+            if !waits && entries[with].is_elsewhere() {
+                entries[taker].shares = None;
+                continue;
+            }
             // Who has steps of its own does not take any.
-            if matches!(entries[taker].state, PointState::Waiting { reached: 0 })
-                && points[with].steps.is_none_or(|all| steps < all)
-            {
+            let takes = match entries[taker].state {
+                PointState::Waiting { reached } => reached == 0,
+                PointState::Elsewhere { reached } => waits && reached == 0,
+                PointState::Running { .. } | PointState::Settled => false,
+            };
+            if takes && points[with].steps.is_none_or(|all| steps < all) {
                 entries[with].stops.push(steps);
             }
         }
@@ -92,9 +118,9 @@ impl Queue {
         }
         match self.0[entry].shares {
             Some((with, steps)) if reached == 0 => match self.0[with].state {
-                PointState::Waiting { reached } | PointState::Running { reached } => {
-                    reached >= steps
-                }
+                PointState::Waiting { reached }
+                | PointState::Running { reached }
+                | PointState::Elsewhere { reached } => reached >= steps,
                 PointState::Settled => true,
             },
             _ => true,
@@ -108,7 +134,7 @@ impl Queue {
                 let stop = stops.iter().copied().find(|stop| *stop > reached);
                 stop.into_iter().chain(*limit).min()
             }
-            PointState::Running { .. } | PointState::Settled => None,
+            PointState::Running { .. } | PointState::Elsewhere { .. } | PointState::Settled => None,
         }
     }
 
@@ -124,6 +150,26 @@ impl Queue {
         self.0[entry].state = PointState::Waiting { reached };
     }
 
+    /// The worker that has a point has told of so many steps.
+    pub fn hear(&mut self, entry: usize, reached: u64) {
+        self.0[entry].state = PointState::Elsewhere { reached };
+    }
+
+    /// Steps of other workers are not waited for any more; how many points did.
+    pub fn wait_no_longer(&mut self) -> usize {
+        let mut waited = 0;
+        for entry in 0..self.0.len() {
+            let Some((with, steps)) = self.0[entry].shares else { continue };
+            let lacks =
+                matches!(self.0[with].state, PointState::Elsewhere { reached } if reached < steps);
+            if lacks && matches!(self.0[entry].state, PointState::Waiting { reached: 0 }) {
+                self.0[entry].shares = None;
+                waited += 1;
+            }
+        }
+        waited
+    }
+
     /// It is finished, or will not work: nobody waits for it any more.
     pub fn settle(&mut self, entry: usize) {
         self.0[entry].state = PointState::Settled;
@@ -137,7 +183,9 @@ impl Queue {
     /// The steps that a point has which is to run or runs.
     pub fn reached(&self, entry: usize) -> Option<u64> {
         match self.0[entry].state {
-            PointState::Waiting { reached } | PointState::Running { reached } => Some(reached),
+            PointState::Waiting { reached }
+            | PointState::Running { reached }
+            | PointState::Elsewhere { reached } => Some(reached),
             PointState::Settled => None,
         }
     }
@@ -147,9 +195,15 @@ impl Queue {
         matches!(self.0[entry].state, PointState::Waiting { .. })
     }
 
-    /// Whether nothing is to be done any more.
+    /// Whether nothing is to be done here any more.
     pub fn is_settled(&self) -> bool {
-        self.0.iter().all(|entry| entry.state == PointState::Settled)
+        self.0.iter().all(|entry| entry.state == PointState::Settled || entry.is_elsewhere())
+    }
+}
+
+impl Entry {
+    fn is_elsewhere(&self) -> bool {
+        matches!(self.state, PointState::Elsewhere { .. })
     }
 }
 
@@ -187,7 +241,7 @@ mod tests {
             point("d", 9, None),
         ];
         let all: Vec<&PlannedPoint> = all.iter().collect();
-        let mut queue = Queue::new(&all, |_| Some(0));
+        let mut queue = Queue::new(&all, true, |_| Begins::Here(0));
         assert_eq!(next(&queue), Some((0, Some(20))));
         queue.begin(0);
         assert_eq!(next(&queue), Some((3, None)), "b and c wait");
@@ -212,15 +266,46 @@ mod tests {
     fn nobody_waits_for_what_failed_or_runs_elsewhere() {
         let all = [point("a", 40, None), point("b", 40, Some(("a", 20)))];
         let all: Vec<&PlannedPoint> = all.iter().collect();
-        let mut queue = Queue::new(&all, |_| Some(0));
+        let mut queue = Queue::new(&all, true, |_| Begins::Here(0));
         queue.begin(0);
         queue.settle(0);
         assert_eq!(next(&queue), Some((1, None)));
-        assert_eq!(next(&Queue::new(&all[1..], |_| Some(0))), Some((0, None)));
+        assert_eq!(next(&Queue::new(&all[1..], true, |_| Begins::Here(0))), Some((0, None)));
         // One that has begun goes on with its own steps, and nobody stops for it.
-        let begun = Queue::new(&all, |point| Some(if point.id == "b" { 3 } else { 0 }));
+        let begun =
+            Queue::new(&all, true, |point| Begins::Here(if point.id == "b" { 3 } else { 0 }));
         assert_eq!(next(&begun), Some((0, None)));
-        let done = Queue::new(&all, |point| (point.id != "a").then_some(0));
+        let done = Queue::new(&all, true, |point| match point.id.as_str() {
+            "a" => Begins::Done,
+            _ => Begins::Here(0),
+        });
         assert_eq!(next(&done), Some((1, None)));
+    }
+
+    #[test]
+    fn steps_of_another_worker_are_waited_for_where_they_can_be_had() {
+        let all = [point("a", 40, None), point("b", 40, Some(("a", 20)))];
+        let all: Vec<&PlannedPoint> = all.iter().collect();
+        let split = |waits, here: &'static str| {
+            Queue::new(&all, waits, move |point| match point.id == here {
+                true => Begins::Here(0),
+                false => Begins::Elsewhere(0),
+            })
+        };
+        // The worker with `a` stops where that with `b` begins.
+        assert_eq!(next(&split(true, "a")), Some((0, Some(20))));
+        assert_eq!(next(&split(false, "a")), Some((0, None)));
+        assert_eq!(next(&split(false, "b")), Some((1, None)));
+        let mut queue = split(true, "b");
+        assert_eq!(next(&queue), None);
+        queue.hear(0, 19);
+        assert_eq!(next(&queue), None);
+        assert_eq!(queue.wait_no_longer(), 1, "nobody hears of that worker any more");
+        assert_eq!(next(&queue), Some((1, None)));
+        let mut queue = split(true, "b");
+        queue.hear(0, 20);
+        assert_eq!(next(&queue), Some((1, None)));
+        queue.settle(1);
+        assert!(queue.is_settled());
     }
 }

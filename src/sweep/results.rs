@@ -102,7 +102,8 @@ impl PointResult {
     }
 }
 
-fn status_of(folder: &SweepFolder, point: &PlannedPoint, run: &Path) -> PointStatus {
+/// What became of a point, as its folder tells it.
+pub fn status_of(folder: &SweepFolder, point: &PlannedPoint, run: &Path) -> PointStatus {
     let log = || reason(&folder.log(point), 0);
     if !run.join("config.toml").is_file() {
         return match log() {

@@ -1,16 +1,19 @@
 //! Runs points, some at a time, and goes on wherever an earlier process stopped.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use super::child::PointProcess;
+use super::at_work::{PointAtWork, PointStarter};
+use super::elsewhere::SweepStore;
 use super::manifest::{PlannedPoint, SweepFolder};
-use super::queue::{NextRun, Queue};
+use super::others::Others;
+use super::outcome::SweepOutcome;
+use super::queue::{Begins, NextRun, Queue};
 use super::results::values_at;
 use super::stopping::{Limit, Progress, Stopping};
 use crate::checkpoint::newest;
 use crate::device::memory_bytes_available;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Stop;
 use crate::files::{Digest, RunDirectory, read_bytes};
 use crate::train::has_result;
@@ -19,6 +22,8 @@ use crate::train::has_result;
 const TICK: Duration = Duration::from_millis(50);
 /// How often it is looked at a point at which another process is at work.
 const ELSEWHERE: Duration = Duration::from_secs(1);
+/// How soon a store is asked again; each time that nothing was heard it takes twice as long.
+const ASKED: Duration = Duration::from_millis(500);
 /// How often a run is begun again that ends without a word, such as one for which there is not
 /// enough memory.
 const ATTEMPTS: u32 = 3;
@@ -31,64 +36,61 @@ const MEMORY_SHARE: f64 = 0.9;
 pub struct SweepRequest<'a> {
     /// The planned sweep.
     pub folder: &'a SweepFolder,
-    /// The points to run.
-    pub points: Vec<&'a PlannedPoint>,
-    /// This program.
-    pub program: PathBuf,
+    /// The points to run, by their numbers.
+    pub own: Vec<usize>,
+    /// Where results go, and workers of other machines hear of each other.
+    pub store: Option<&'a SweepStore>,
+    /// How long steps of other workers are waited for while nothing is heard of any.
+    pub patience: Duration,
+    /// How they are started.
+    pub starter: PointStarter,
     /// How many runs at a time.
     pub jobs: usize,
-    /// Further arguments of each run.
-    pub arguments: Vec<String>,
     /// Whether the user wants to stop.
     pub stop: &'a dyn Fn() -> Option<Stop>,
     /// Hears what happens.
     pub say: &'a dyn Fn(&str),
 }
 
-/// What came of running points.
-#[derive(Debug, Default)]
-pub struct SweepOutcome {
-    /// Points that are finished, before and now.
-    pub finished: usize,
-    /// Those of them that this process has run.
-    pub run_now: usize,
-    /// Points that were stopped, since others were better.
-    pub stopped_early: usize,
-    /// Points that failed, and why.
-    pub failed: Vec<(String, String)>,
-    /// Who asked to stop before all was done.
-    pub stopped: Option<Stop>,
-}
-
 /// Runs the points that are not finished.
 ///
 /// # Errors
-/// When processes cannot be started. A point that fails is part of the outcome.
+/// When processes cannot be started, or the store cannot be reached at the beginning. A point that
+/// fails is part of the outcome.
 pub fn run_points(request: &SweepRequest) -> Result<SweepOutcome> {
-    let reached = |point: &PlannedPoint| match has_result(&request.folder.run(point)) {
-        Ok(true) => None,
-        _ => Some(steps_of(request.folder, point)),
+    let folder = request.folder;
+    if let Some(store) = request.store {
+        store.put_manifest(&folder.manifest)?;
+    }
+    let others = Others::of(folder, request.store)?;
+    let points: Vec<&PlannedPoint> = folder.manifest.points.iter().collect();
+    let own: BTreeSet<&str> = request.own.iter().map(|at| points[*at].id.as_str()).collect();
+    let is_finished = |point: &PlannedPoint| {
+        matches!(has_result(&folder.run(point)), Ok(true)) || others.told(point).finished
     };
-    let queue = Queue::new(&request.points, reached);
+    let begins = |point: &PlannedPoint| match own.contains(point.id.as_str()) {
+        true if is_finished(point) => Begins::Done,
+        true => Begins::Here(steps_of(folder, point).max(others.told(point).reached)),
+        false => Begins::Elsewhere(0), // until it is looked at
+    };
     let mut runner = Runner {
         request,
-        queue,
+        queue: Queue::new(&points, others.by_store(), begins),
         active: Vec::new(),
-        attempts: vec![0; request.points.len()],
-        outcome: SweepOutcome::default(),
+        attempts: vec![0; points.len()],
+        outcome: SweepOutcome {
+            finished: request.own.iter().filter(|at| is_finished(points[**at])).count(),
+            ..SweepOutcome::default()
+        },
+        points,
+        others,
         budget: memory_bytes_available(),
         waits: false,
+        heard: Instant::now(),
+        looks: 0,
     };
-    if let Some(stopping) = &request.folder.manifest.stopping
-        && request.points.len() < request.folder.manifest.points.len()
-    {
-        let what = "`[stopping]` compares all points, and a worker has a part of them";
-        return Err(Error::usage(what)
-            .because(format!("it compares them after the steps {:?}", stopping.steps))
-            .hint("run the sweep without `--index`, or leave `[stopping]` out"));
-    }
-    runner.outcome.finished =
-        request.points.iter().filter(|point| reached(point).is_none()).count();
+    runner.tell_all();
+    runner.hear();
     runner.compare();
     runner.go()?;
     Ok(runner.outcome)
@@ -102,17 +104,24 @@ fn steps_of(folder: &SweepFolder, point: &PlannedPoint) -> u64 {
 
 struct Runner<'a> {
     request: &'a SweepRequest<'a>,
+    /// All points of the sweep.
+    points: Vec<&'a PlannedPoint>,
+    others: Others<'a>,
     queue: Queue,
-    active: Vec<(NextRun, PointProcess)>,
+    active: Vec<(NextRun, PointAtWork)>,
     attempts: Vec<u32>,
     outcome: SweepOutcome,
     /// Memory that there was before anything ran.
     budget: Option<u64>,
     /// Whether it was said that another process is waited for.
     waits: bool,
+    /// When something was heard of other workers, or done here.
+    heard: Instant,
+    /// How often it was looked since.
+    looks: u32,
 }
 
-impl Runner<'_> {
+impl<'a> Runner<'a> {
     fn go(&mut self) -> Result<()> {
         loop {
             self.reap()?;
@@ -133,15 +142,49 @@ impl Runner<'_> {
                 self.waits = true;
                 (self.request.say)("another process is at work in what is left; waiting for it");
             }
-            std::thread::sleep(if idle { ELSEWHERE } else { TICK });
-            if idle {
-                self.look_elsewhere();
+            if !idle {
+                (self.heard, self.looks) = (Instant::now(), 0);
+                std::thread::sleep(TICK);
+                continue;
+            }
+            self.wait_for_others();
+            self.look_elsewhere();
+        }
+    }
+
+    /// Until others are looked at again; a store is asked more rarely the longer nothing is heard.
+    fn wait_for_others(&mut self) {
+        let pause = match self.others.by_store() {
+            true => ASKED.saturating_mul(1 << self.looks.min(5)),
+            false => ELSEWHERE,
+        };
+        self.looks += 1;
+        let until = Instant::now() + pause;
+        while Instant::now() < until && (self.request.stop)().is_none() {
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn point(&self, entry: usize) -> &'a PlannedPoint {
+        self.points[entry]
+    }
+
+    /// Tells others what is known here of the points of this process.
+    fn tell_all(&mut self) {
+        for entry in self.request.own.clone() {
+            if self.others.by_store() && self.request.folder.run(self.point(entry)).exists() {
+                self.tell(entry, None);
             }
         }
     }
 
-    fn point(&self, entry: usize) -> &PlannedPoint {
-        self.request.points[entry]
+    /// Tells others of a point. Whoever waits for it waits longer if that cannot be done now: it is
+    /// told again with the next news of it, and when the sweep is run again.
+    fn tell(&mut self, entry: usize, why: Option<&str>) {
+        if let Err(error) = self.others.tell(self.points[entry], why) {
+            let why = error.with_causes();
+            (self.request.say)(&format!("warning: other workers were not told: {why}"));
+        }
     }
 
     /// Starts what may run.
@@ -167,9 +210,8 @@ impl Runner<'_> {
                     continue;
                 }
             }
-            let (program, log) = (&self.request.program, folder.log(point));
-            let arguments = &self.request.arguments;
-            let process = PointProcess::start(program, &config, next.stop_at, arguments, &log)?;
+            let starter = &self.request.starter;
+            let process = starter.start(&config, next.stop_at, &folder.log(point))?;
             self.queue.begin(next.entry);
             self.active.push((next, process));
         }
@@ -199,7 +241,7 @@ impl Runner<'_> {
                 continue;
             };
             let (next, process) = self.active.remove(at);
-            self.ended(next, status.code(), &process);
+            self.ended(next, status, &process);
             self.compare();
         }
         Ok(())
@@ -210,7 +252,7 @@ impl Runner<'_> {
         let manifest = &self.request.folder.manifest;
         let Some(stopping) = &manifest.stopping else { return };
         let progress: Vec<Progress> =
-            (0..self.request.points.len()).map(|entry| self.progress(stopping, entry)).collect();
+            (0..self.points.len()).map(|entry| self.progress(stopping, entry)).collect();
         for (entry, limit) in stopping.limits(manifest.better(), &progress).into_iter().enumerate()
         {
             match limit {
@@ -229,18 +271,31 @@ impl Runner<'_> {
 
     fn progress(&self, stopping: &Stopping, entry: usize) -> Progress {
         let point = self.point(entry);
-        let run = self.request.folder.run(point);
+        let own = self.request.own.contains(&entry);
+        let told = if own { self.others.told(point) } else { self.others.facts(point) };
+        let values = match own {
+            true => {
+                let metric = &self.request.folder.manifest.metric;
+                values_at(&self.request.folder.run(point), metric, &stopping.steps)
+            }
+            false => vec![None; stopping.steps.len()],
+        };
+        let values = stopping
+            .steps
+            .iter()
+            .zip(values)
+            .map(|(step, here)| here.or_else(|| told.values.get(step).copied().flatten()));
         let failed = self.outcome.failed.iter().any(|(id, _)| *id == point.id);
         Progress {
             total: point.steps,
             // One that is settled is finished, has failed, or was stopped where it has come to.
             reached: self.queue.reached(entry).unwrap_or(u64::MAX),
-            failed,
-            values: values_at(&run, &self.request.folder.manifest.metric, &stopping.steps),
+            failed: failed || (!own && told.failed),
+            values: values.collect(),
         }
     }
 
-    fn ended(&mut self, next: NextRun, code: Option<i32>, process: &PointProcess) {
+    fn ended(&mut self, next: NextRun, code: Option<i32>, process: &PointAtWork) {
         let entry = next.entry;
         let point = self.point(entry);
         let run = self.request.folder.run(point);
@@ -250,11 +305,13 @@ impl Runner<'_> {
                 self.queue.settle(entry);
                 self.outcome.finished += 1;
                 self.outcome.run_now += 1;
-                let (done, all) = (self.outcome.finished, self.request.points.len());
+                self.tell(entry, None);
+                let (done, all) = (self.outcome.finished, self.request.own.len());
                 (self.request.say)(&format!("{done} of {all}  {}  finished", self.point(entry).id));
             }
             Ok(false) if code == Some(0) && next.stop_at.is_some() => {
                 self.queue.pause(entry, steps_of(self.request.folder, point));
+                self.tell(entry, None);
             }
             // It was asked to stop, or somebody else is at work there.
             Ok(false) if matches!(code, Some(130 | 143)) || RunDirectory::is_locked(&run) => {
@@ -277,41 +334,62 @@ impl Runner<'_> {
             return;
         }
         self.queue.pause(entry, reached);
+        self.tell(entry, None);
     }
 
     fn fail(&mut self, entry: usize, why: &str) {
         self.queue.settle(entry);
         let id = self.point(entry).id.clone();
         (self.request.say)(&format!("{id}  failed: {why}"));
+        self.tell(entry, Some(why));
         self.outcome.failed.push((id, why.to_owned()));
     }
 
-    /// What others have finished since.
-    fn look_elsewhere(&mut self) {
-        for (entry, point) in self.request.points.iter().enumerate() {
-            let run = self.request.folder.run(point);
-            let open = self.queue.is_open(entry) && !RunDirectory::is_locked(&run);
-            if open && has_result(&run).is_ok_and(|there| there) {
+    /// What is known of the points of other workers, where it matters here.
+    fn hear(&mut self) {
+        let all = self.points.len();
+        let stopping = self.request.folder.manifest.stopping.is_some();
+        if self.request.own.len() == all || !(stopping || self.others.by_store()) {
+            return;
+        }
+        for entry in (0..all).filter(|entry| !self.request.own.contains(entry)) {
+            let facts = self.others.facts(self.point(entry));
+            self.queue.hear(entry, facts.reached);
+            if facts.finished || facts.failed {
                 self.queue.settle(entry);
+            }
+        }
+    }
+
+    /// What others have done since.
+    fn look_elsewhere(&mut self) {
+        match self.others.look() {
+            Ok(true) => (self.heard, self.looks) = (Instant::now(), 0),
+            Ok(false) => {}
+            Err(error) => {
+                let why = error.with_causes();
+                (self.request.say)(&format!("warning: other workers are not heard of: {why}"));
+            }
+        }
+        self.hear();
+        for entry in &self.request.own {
+            let run = self.request.folder.run(self.point(*entry));
+            let open = self.queue.is_open(*entry) && !RunDirectory::is_locked(&run);
+            if open && has_result(&run).is_ok_and(|there| there) {
+                self.queue.settle(*entry);
                 self.outcome.finished += 1;
             }
         }
         self.compare();
-    }
-}
-
-impl SweepOutcome {
-    /// The failure of the sweep, if points failed.
-    pub fn failure(&self) -> Option<Error> {
-        let (id, why) = self.failed.first()?;
-        let what = match self.failed.len() {
-            1 => format!("the point {id} failed"),
-            count => format!("{count} points failed, first {id}"),
-        };
-        Some(
-            Error::run(what)
-                .because(why)
-                .hint("what is finished stays; the same command tries them again"),
-        )
+        if self.others.by_store() && self.heard.elapsed() > self.request.patience {
+            let count = self.queue.wait_no_longer();
+            if count > 0 {
+                let seconds = self.request.patience.as_secs();
+                (self.request.say)(&format!(
+                    "nothing was heard of other workers for {seconds} s: {count} points compute \
+                     the steps that they would have shared"
+                ));
+            }
+        }
     }
 }

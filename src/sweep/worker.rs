@@ -1,6 +1,6 @@
 //! Which points are those of this process: all of them, or the share of one of several workers.
 
-use super::manifest::{Manifest, PlannedPoint};
+use super::manifest::Manifest;
 use crate::error::{Error, Result};
 
 /// Variables in which engines number their workers: the number of this one, from 0, and how many
@@ -63,11 +63,11 @@ impl Worker {
         Ok(None)
     }
 
-    /// The points of this worker: of every so many as there are workers, one.
+    /// The numbers of this worker's points: of every so many as there are workers, one.
     ///
     /// # Errors
     /// When there are not so many workers.
-    pub fn points<'a>(&self, manifest: &'a Manifest) -> Result<Vec<&'a PlannedPoint>> {
+    pub fn points(&self, manifest: &Manifest) -> Result<Vec<usize>> {
         let workers = self.workers.unwrap_or(manifest.points.len());
         if self.index >= workers {
             let what = format!("there is no worker {} of {workers}", self.index);
@@ -75,7 +75,7 @@ impl Worker {
                 .because(format!("`{}` says so, and workers are counted from 0", self.said_by))
                 .hint("say with `--workers` how many there are"));
         }
-        Ok(manifest.points.iter().skip(self.index).step_by(workers).collect())
+        Ok((0..manifest.points.len()).skip(self.index).step_by(workers).collect())
     }
 }
 

@@ -4,6 +4,7 @@ mod fetch_policy;
 mod announce;
 mod approval;
 mod archive;
+mod asked;
 mod base;
 mod base_signature;
 mod calibration;
@@ -16,6 +17,7 @@ mod frozen_weights;
 mod gradient_check;
 mod head;
 mod memory_fit;
+mod mirroring;
 mod named_run;
 mod memory_plans;
 mod post_eval;
@@ -29,6 +31,7 @@ mod read_data;
 mod reuse;
 pub mod runs;
 mod saving;
+mod resident;
 mod resume;
 mod retraction;
 mod schedule_of;
@@ -51,6 +54,7 @@ pub use post_eval::suite;
 pub use prepare::{Prepared, prepare};
 pub use publish::{Published, Signer};
 pub use pull::{Pull, Update, pull};
+pub use resident::{bases_shared, keep_base};
 pub use resume::Resume;
 pub use retraction::{RetractedRecord, Retraction, retraction, write_config};
 pub use reuse::beside_rates;
@@ -58,7 +62,9 @@ pub use schedule_of::schedule_of;
 pub use session::Session;
 pub use teacher::filed_teachers;
 
-use crate::checkpoint::{Allowed, History, HistoryEntry, HistoryEvent, IdentityPart, newest};
+use crate::checkpoint::{
+    Allowed, History, HistoryEntry, HistoryEvent, IdentityPart, Mirror, newest,
+};
 use crate::config;
 use crate::data::Extent;
 use crate::device;
@@ -106,13 +112,26 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<RunOutcom
     device::start_threads(request.loaded.config.device.threads)?;
     let run = RunDirectory::lock(request.loaded.config.output.dir.as_ref())?;
     announce::say_where(run.root(), observer);
+    let mirror = mirroring::begin(&run, request, observer)?;
+    let outcome = here(&run, request, mirror.as_ref(), observer)?;
+    mirroring::conclude(mirror.as_ref(), &run, &outcome, observer)?;
+    Ok(outcome)
+}
+
+/// The same in a run directory, which has what there is of the run.
+fn here(
+    run: &RunDirectory,
+    request: &Request,
+    mirror: Option<&Mirror>,
+    observer: &mut dyn Observer,
+) -> Result<RunOutcome> {
     if request.resume == Resume::Never {
-        archive::shelve(&run, observer)?;
-    } else if changes::is_finished(&run, request, observer)? {
+        archive::shelve(run, observer)?;
+    } else if changes::is_finished(run, request, observer)? {
         return Ok(RunOutcome::AlreadyFinished(run.artifact()));
     }
     let mut begun = false;
-    let outcome = go(&run, request, observer, &mut begun);
+    let outcome = go(run, request, mirror, observer, &mut begun);
     let step = newest(run.root()).ok().and_then(|found| found.first().map(|(step, _)| *step));
     let step = step.unwrap_or(0);
     let entry = match &outcome {
@@ -138,6 +157,7 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<RunOutcom
 fn go(
     run: &RunDirectory,
     request: &Request,
+    mirror: Option<&Mirror>,
     observer: &mut dyn Observer,
     begun: &mut bool,
 ) -> Result<RunOutcome> {
@@ -150,6 +170,7 @@ fn go(
     teacher::learn_from_teacher(&mut prepared, observer)?;
     let mut trainer = prepared.trainer()?;
     let mut session = Session::open(run, request, &prepared, &mut trainer, observer)?;
+    session.mirror_to(mirror);
     supply.be_patient();
 
     if session.is_new() {
@@ -180,6 +201,7 @@ fn go(
     session.finish_pending_step(observer)?;
     observer.on(Event::End);
     if let Some(stop) = session.paused {
+        session.tell_of_store(observer);
         return Ok(RunOutcome::Paused { step: session.saved_step(), total, stop });
     }
     session.conclude(&prepared, &mut trainer, observer)?;

@@ -26,6 +26,7 @@ use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::head::{self, RunHead};
 use crate::train::memory_plans::{self, MemoryPlan, MemoryPlans};
 use crate::train::read_data::{batches_read, data_bytes, planned, read_data};
+use crate::train::resident::{self, BaseKey};
 use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::teacher::Teacher;
@@ -225,13 +226,17 @@ impl Prepared<'_> {
             device::prefer_small_pages(); // memory counts more than time here
         }
         let device = &self.opened.device;
-        let mut loaded = device::guarded(self.on_gpu(), "loading the model", || {
+        let load = || {
             let loaded = model::load_for(&self.base.path, init, device, computing, frozen)?;
             // Uploads fail when they are waited for.
             let put = device.sync();
             put.context_code(ErrorCode::Device, "the model could not be put on the device")?;
             Ok::<_, Error>(loaded)
-        })??;
+        };
+        let (base, init_of) = (&self.base.path, self.config.model.init);
+        let key = BaseKey::of(base, init_of, device, computing, &frozen);
+        let loading = || resident::base(key, load);
+        let mut loaded = device::guarded(self.on_gpu(), "loading the model", loading)??;
         self.base.expect(&loaded.files)?;
         self.base_trust = self.base_trust.min(self.approval.model(&self.base, &loaded.files)?);
         self.unchanged(&loaded.files)?;

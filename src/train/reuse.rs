@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::checkpoint::{
-    CachedSteps, Chain, Identity, RunState, StepCache, batches_digest, best_first,
+    CachedSteps, Chain, Identity, RunState, SharedSteps, StepCache, batches_digest, best_first,
+    chain_name,
 };
 use crate::config::{Loaded, Reuse, RunConfig};
 use crate::data::Cursor;
@@ -13,6 +14,7 @@ use crate::event::{Event, Observer};
 use crate::files::{Digest, RunDirectory, cache_home};
 use crate::hub;
 use crate::objectives;
+use crate::stores::{Store, StoreAddress};
 use crate::train::Prepared;
 
 /// Changed whenever the same settings begin to mean other numbers.
@@ -75,12 +77,11 @@ pub fn shelf(made_by: Option<Digest>, config: &RunConfig) -> Result<Option<StepC
         return Ok(None);
     }
     let config = &config.checkpoint;
-    match made_by {
-        Some(made_by) if config.reuse == Reuse::Auto => {
-            Ok(Some(StepCache::new(&cache_home()?, made_by, config.reuse_limit)))
-        }
-        _ => Ok(None),
-    }
+    let Some(made_by) = made_by.filter(|_| config.reuse == Reuse::Auto) else { return Ok(None) };
+    let shelf = StepCache::new(&cache_home()?, made_by, config.reuse_limit);
+    let Some(address) = &config.reuse_store else { return Ok(Some(shelf)) };
+    let store = Store::open(&StoreAddress::parse(address)?)?;
+    Ok(Some(shelf.with_shared(SharedSteps::new(store, made_by, config.reuse_limit))))
 }
 
 /// A run's own way through its first steps, without training.
@@ -133,21 +134,25 @@ pub fn adopt(
     let mut walk = Walk::new(prepared);
     walk.advance()?;
     let Some(first) = walk.chain.first else { return Ok(false) };
-    let kept = shelf.kept(first);
+    let kept = shelf.kept(first).unwrap_or_else(|error| {
+        let what = "the steps of other machines are not looked at";
+        observer.on(Event::Warning(format!("{what}: {}", error.with_causes())));
+        shelf.kept_here(first)
+    });
     let longest = kept.keys().copied().filter(|step| *step <= total).max().unwrap_or(0);
-    let mut places: Vec<(u64, Digest, Cursor)> = Vec::new();
+    let mut places: Vec<(u64, Chain, Cursor)> = Vec::new();
     while walk.step <= longest {
         if let (Some(chains), Some(last)) = (kept.get(&walk.step), walk.chain.last)
-            && chains.contains(&last)
+            && chains.contains(&chain_name(last))
         {
-            places.push((walk.step, last, walk.cursor));
+            places.push((walk.step, walk.chain, walk.cursor));
         }
         // What cannot be had here is told of when it is trained on.
         if walk.step == longest || walk.advance().is_err() {
             break;
         }
     }
-    let open = |(step, chain, cursor): (u64, Digest, Cursor)| {
+    let open = |(step, chain, cursor): (u64, Chain, Cursor)| {
         let kept = shelf.open(step, chain)?;
         let serves = step < total || is_judged(&kept.found.state, prepared);
         let serves = serves && has_its_best(&kept.found.state, prepared);

@@ -24,6 +24,7 @@ mod eval;
 mod examples;
 mod experts;
 mod export;
+mod export_job;
 mod families;
 #[cfg(unix)] // links, modes, signals
 mod faults;
@@ -49,6 +50,7 @@ mod push;
 mod records;
 mod recurrent;
 mod reproduce;
+mod resident;
 mod resume;
 mod retract;
 mod review;
@@ -58,6 +60,8 @@ mod score_heads;
 mod settings;
 mod signing;
 mod start_adapter;
+#[cfg(unix)] // signals
+mod stores;
 mod stream;
 mod sweep;
 mod terminal;

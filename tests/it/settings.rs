@@ -374,8 +374,10 @@ const CHANGES: &[Change] = &[
         "continue",
     ),
     under(&["checkpoint.reuse=auto"], "checkpoint.reuse_limit", "0", "1 GB"),
+    under(&["checkpoint.reuse=auto"], "checkpoint.reuse_store", "", "store"),
     change("checkpoint.reuse", "never", "auto"), // after what the one before has kept
     change("output.dir", "here", "there"),
+    change("output.mirror", "", "store"),
     change("output.sign", "true", "false"),
     change("output.signing_key", "", "nowhere.pem"),
     change("model.trusted_keys", "", "[\"nowhere.pem\"]"),
@@ -528,6 +530,9 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     if change.key == "checkpoint.reuse_limit" {
         let shelves = std::fs::read_dir(run.path("cache/steps")).into_iter().flatten();
         seen += &format!("{} shelves of steps\n", shelves.count());
+    }
+    if matches!(change.key, "checkpoint.reuse_store" | "output.mirror") {
+        seen += &format!("a store: {}\n", run.path("store").exists());
     }
     for folder in ["out", "here", "there"] {
         let root = run.path(folder);

@@ -454,18 +454,6 @@ eta = 2
         run.succeeds(&["sweep", "run", "sweeps/sweep", "--jobs", jobs]);
         let again = run.stderr_of(&["sweep", "run", "sweeps/sweep", "--jobs", jobs]);
         assert!(again.lines().any(|line| line == "1 of 4 points are finished, 0 of them now"));
-        run.fails_with(
-            2,
-            &["sweep", "run", "sweeps/sweep", "--index", "0"],
-            str![[r#"
-worker 0 (--index): 1 points
-error[usage]: `[stopping]` compares all points, and a worker has a part of them
-  because it compares them after the steps [2, 5]
-
-hint: run the sweep without `--index`, or leave `[stopping]` out
-
-"#]],
-        );
         let table = run.succeeds(&["sweep", "collect", "sweeps/sweep", "--format", "json"]);
         let table: Value = serde_json::from_str(&table).unwrap();
         assert_eq!(table["counts"], serde_json::json!({"finished": 1, "stopped": 3}));

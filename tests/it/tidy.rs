@@ -248,6 +248,7 @@ const FOLDERS: [EntryFolder; 4] = [
             "conformance",
             "documents",
             "environment",
+            "export_job", // its name has a dash
             "internal",
             "named_checkpoint",
             "sweep_report",
@@ -300,7 +301,8 @@ fn every_file_of_a_folder_of_entries_stands_in_its_table() {
 /// What writes configurations names entries, as who writes one by hand does.
 fn writes_configurations(path: &Path) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    path.starts_with(root.join("import")) || path == root.join("presets.rs")
+    let of_other_tools = ["import", "export_job"].map(|folder| root.join(folder));
+    of_other_tools.iter().any(|folder| path.starts_with(folder)) || path == root.join("presets.rs")
 }
 
 /// Checkpoint, memory, plan, lineage and card ask the entry; none of them knows a name.

@@ -101,6 +101,17 @@ settings! {
         )
         .example("\"2 GB\"")
         .only_with("checkpoint.reuse", &["auto"]);
+        /// A store with steps that several machines share.
+        reuse_store: Option<String> = Key::new(
+            "checkpoint.reuse_store",
+            ValueKind::Line,
+            DefaultValue::Absent("steps are shared on this machine alone"),
+            "A store that several machines share, `s3://bucket/prefix`, `gs://bucket/prefix` or a \
+             folder: steps that are not in the cache are taken from there, and saved ones are put \
+             there, up to `checkpoint.reuse_limit` bytes. What was written longest ago goes first.",
+        )
+        .example("\"s3://bucket/firebrand\"")
+        .only_with("checkpoint.reuse", &["auto"]);
     }
 }
 

@@ -18,6 +18,17 @@ settings! {
             ("axolotl, TRL, LLaMA-Factory and torchtune", "output_dir"),
             ("mlx-lm", "adapter_path"),
         ]);
+        /// A store where checkpoints and result go as well.
+        mirror: Option<String> = Key::new(
+            "output.mirror",
+            ValueKind::Line,
+            DefaultValue::Absent("what a run writes is on this machine alone"),
+            "A store where saved checkpoints and the finished artifact go as well, below the name \
+             of the run: `s3://bucket/prefix`, `gs://bucket/prefix` or a folder. On another \
+             machine the same command goes on from there, where it has more than the run \
+             directory.",
+        )
+        .example("\"s3://bucket/runs\"");
         /// The artifact is signed.
         sign: bool = Key::new(
             "output.sign",

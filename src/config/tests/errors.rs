@@ -91,7 +91,7 @@ fn a_key_that_is_like_no_other_gets_the_list() {
 error[config]: unknown key `banana` in `[checkpoint]`
   at run.toml:6:1
 
-hint: the keys in `[checkpoint]` are `every_steps`, `keep_last`, `keep_every`, `keep_best`, `disk_budget`, `on_disk_full`, `reuse`, `reuse_limit`
+hint: the keys in `[checkpoint]` are `every_steps`, `keep_last`, `keep_every`, `keep_best`, `disk_budget`, `on_disk_full`, `reuse`, `reuse_limit`, `reuse_store`
 "#]],
     );
 }

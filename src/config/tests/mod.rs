@@ -115,10 +115,12 @@ fn the_least_config_has_the_defaults_of_the_contract() {
         on_disk_full: OnDiskFull::Stop,
         reuse: Reuse::Auto,
         reuse_limit: 10_000_000_000,
+        reuse_store: None,
     };
     assert_eq!(config.checkpoint, checkpoint);
     assert_eq!(config.output.dir, "checkpoints/run");
     assert!(config.output.sign && config.output.signing_key.is_none());
+    assert!(config.output.mirror.is_none());
     assert!(!config.output.sbom);
     assert!(config.output.signer.is_empty() && config.output.signer_key.is_none());
     let trust =

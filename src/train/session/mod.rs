@@ -18,7 +18,7 @@ use self::start::Entered;
 use self::steps::PendingStep;
 use crate::artifact::score_head;
 use crate::checkpoint::{
-    self, Chain, History, HistoryEntry, HistoryEvent, Identity, IdentityPart, Metrics,
+    self, Chain, History, HistoryEntry, HistoryEvent, Identity, IdentityPart, Metrics, Mirror,
     RestoredCheckpoint, StepCache, batches_digest, manifest_digest,
 };
 use crate::config::RunConfig;
@@ -63,6 +63,7 @@ pub struct Session<'a> {
     on_policy: Option<OnPolicy>,
     saving: Saving,
     shelf: Option<StepCache>,
+    mirror: Option<Mirror>,
     cursor: Cursor,
     chain: Option<Chain>,
     /// Settings, program and kind of device, if all steps so far had the same.
@@ -136,6 +137,7 @@ impl<'a> Session<'a> {
             on_policy: OnPolicy::open(run, config, trainer, written.1)?,
             saving: Saving::new(config.checkpoint.on_disk_full),
             shelf,
+            mirror: None,
             cursor: Cursor::default(),
             chain,
             made_by,
@@ -227,8 +229,24 @@ impl<'a> Session<'a> {
         self.evaluations.is_empty() && self.samples.is_empty() && self.tokens == 0
     }
 
+    /// Has checkpoints go to a mirror as well.
+    pub fn mirror_to(&mut self, mirror: Option<&Mirror>) {
+        self.mirror = mirror.cloned();
+    }
+
+    /// Says what was asked of the store that has steps of other machines.
+    pub fn tell_of_store(&self, observer: &mut dyn Observer) {
+        if let Some(shared) = self.shelf.as_ref().and_then(StepCache::shared) {
+            let (store, traffic) = (shared.store().address(), shared.store().traffic());
+            if traffic.requests() > 0 {
+                observer.on(Event::Note(format!("{store}: {traffic}")));
+            }
+        }
+    }
+
     /// What the artifact needs to know about the run.
     pub fn finish(self, observer: &mut dyn Observer) -> Result<Record> {
+        self.tell_of_store(observer);
         if let Some(summary) = self.saving.summary() {
             observer.on(Event::Note(summary));
         }

@@ -217,6 +217,7 @@ impl Session<'_> {
                 .clone()
                 .filter(|_| self.made_by.is_some())
                 .map(|shelf| (shelf, self.config.name.clone())),
+            mirror: self.mirror.clone(),
         })
     }
 }

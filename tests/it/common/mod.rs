@@ -2,6 +2,7 @@
 
 pub mod hub;
 pub mod recipe;
+pub mod s3;
 #[path = "../../../src/snapshots.rs"]
 pub mod snapshots;
 pub mod verdict;

@@ -1,0 +1,99 @@
+//! A real S3 server: the program `s3s-fs`, named by `FIREBRAND_S3_SERVER` or found in `PATH`.
+//!
+//! It is no dependency of the tests, since its features would have everything compiled a second time:
+//! `cargo install s3s-fs --features binary` makes it, as `.ci/run` does.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::wait;
+
+const KEY: &str = "AKIDEXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
+/// A server with an empty bucket, gone with the test.
+pub struct S3Server {
+    child: Child,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+fn program() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("FIREBRAND_S3_SERVER") {
+        return Some(named.into());
+    }
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|folder| folder.join("s3s-fs")).find(|path| path.is_file())
+}
+
+impl S3Server {
+    /// Starts one. Where the program is missing, it is said past the capture of test output that
+    /// `what` was not tested.
+    pub fn start(what: &str) -> Option<Self> {
+        let Some(program) = program() else {
+            let said = format!("\nNOT TESTED: {what}, since there is no `s3s-fs` here\n");
+            std::io::stderr().write_all(said.as_bytes()).unwrap();
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bucket")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(&program)
+            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--access-key", KEY, "--secret-key", SECRET])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, folder, port };
+        wait::until("the S3 server listens", || {
+            assert!(server.child.try_wait().unwrap().is_none(), "the S3 server has ended");
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Some(server)
+    }
+
+    /// A place in its bucket.
+    pub fn address(&self, prefix: &str) -> String {
+        format!("s3://bucket/{prefix}")
+    }
+
+    /// What the program is told of it, as the tools of S3 are.
+    pub fn variables(&self) -> [(&'static str, String); 4] {
+        [
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port)),
+            ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+        ]
+    }
+
+    /// Where it keeps the objects of its bucket, by their keys.
+    pub fn objects(&self) -> PathBuf {
+        self.folder.path().join("bucket")
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Every file below a folder.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.path().is_dir() {
+            true => found.extend(files_below(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found.sort();
+    found
+}
