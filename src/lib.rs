@@ -39,6 +39,7 @@ pub mod reproduce;
 pub mod review;
 pub mod sweep;
 pub mod report;
+pub mod mcp;
 pub mod cli;
 
 #[cfg(test)]

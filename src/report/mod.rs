@@ -3,6 +3,7 @@
 mod chart;
 mod compare_page;
 mod console;
+mod dashboard;
 mod live;
 mod coverage_page;
 mod markup;
@@ -14,8 +15,9 @@ mod sweep_page;
 mod transfers;
 
 pub use compare_page::write_compare_page;
-pub use console::{Console, duration};
+pub use console::Console;
 pub use coverage_page::coverage_page;
+pub use dashboard::Dashboard;
 pub use live::LivePage;
 pub use notify::NotifyTarget;
 pub use page::{FILE as PAGE_FILE, write_page};

@@ -15,6 +15,8 @@ mod compare;
 mod compose;
 mod curriculum;
 mod coverage;
+#[cfg(target_os = "linux")] // `script` makes a terminal
+mod dashboard;
 mod device;
 mod distillation;
 mod doctor;
@@ -35,6 +37,8 @@ mod hints;
 mod hostile;
 #[cfg(target_os = "linux")] // what a process takes
 mod memory;
+#[cfg(unix)] // links, pipes, signals
+mod mcp;
 mod models;
 mod named_runs;
 #[cfg(unix)] // links, modes, signals

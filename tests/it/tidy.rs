@@ -250,6 +250,7 @@ const FOLDERS: [EntryFolder; 4] = [
             "environment",
             "internal",
             "named_checkpoint",
+            "notified",
             "sweep_report",
             "output",
             "pairs",
