@@ -6,6 +6,7 @@ mod common;
 
 mod allowlist;
 mod best;
+mod browser;
 mod changes;
 mod channel;
 mod ci;
