@@ -210,9 +210,9 @@ fn what_is_no_such_file_is_refused() {
         snapbox::str![[r#"
 error[config]: this is not a training configuration of a tool that is known
   at x.yml
-  because none of its keys names a model, as those of axolotl, llama-factory, trl do
+  because none of its keys names a model, as those of axolotl, llama-factory, trl, mlx do
 
-hint: `--from` says which tool it is of: axolotl, llama-factory, trl
+hint: `--from` says which tool it is of: axolotl, llama-factory, trl, mlx
 error[config]: this is not a file of settings
   at x.yml
 error[config]: this is not valid YAML
