@@ -13,6 +13,7 @@ pub mod weights;
 pub mod gguf;
 pub mod hub;
 pub mod data;
+pub mod grammar;
 pub mod device;
 pub mod ops;
 pub mod model;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 pub use dora::Dora;
 pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
-pub use lora::{Replaced, whole_weights};
+pub use lora::{Replaced, not_tied, tied_copy, whole_weights};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;

@@ -146,7 +146,7 @@ impl Trial {
             .zip(0..)
             .map(|(tokens, number)| (tokens.as_slice(), sampling(number)))
             .collect();
-        let made = generate_all(model, &asked, &ends, &mut |_, _| true)?;
+        let made = generate_all(model, &asked, &ends, None, &mut |_, _| true)?;
         made.iter().map(|made| self.codec.tokenizer.decode(&made.tokens, true)).collect()
     }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::merge_experts::{RowsChange, StackedChange};
 use super::peft;
 use super::requantised::{CodedTensor, Requantised};
-use crate::adapters::{Adapter, Replaced, WeightChange, adapter_file_name, file_name, layer_of};
+use crate::adapters::{
+    Adapter, Replaced, WeightChange, adapter_file_name, file_name, layer_of, not_tied, tied_copy,
+};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
@@ -60,6 +62,12 @@ impl Addition {
             if count > 0 {
                 let what = format!("the adapter holds {count} NaN or infinite numbers in `{name}`");
                 return Err(Error::adapter(what).at(directory));
+            }
+        }
+        if let Some([copy, of]) = tied_copy(adapter.as_ref(), base) {
+            let copy = tensors.remove(&copy);
+            if copy.map(|copy| copy.bytes) != tensors.get(&of).map(|of| of.bytes.clone()) {
+                return Err(not_tied().at(directory));
             }
         }
         for all in adapter.stacked(base) {

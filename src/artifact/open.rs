@@ -228,6 +228,13 @@ pub fn read_weights(
     let fits = |places: &[TensorPlace]| fits(description, adapter, places);
     let shard = Shard::read_if(directory, peft::WEIGHTS_FILE, fits)?;
     shard.refuse_not_finite().map_err(|error| error.at(directory))?;
+    if let Some([copy, of]) = adapters::tied_copy(adapter, description) {
+        let tensors = shard.tensors()?;
+        let bytes = |name: &str| tensors.iter().find(|it| it.name == name).map(|it| it.bytes);
+        if bytes(&copy) != bytes(&of) {
+            return Err(adapters::not_tied().at(directory));
+        }
+    }
     Ok(shard)
 }
 
@@ -237,7 +244,8 @@ pub fn read_weights(
 /// When they are not all of its parameters.
 pub fn put_weights(model: &mut Model, shard: &Shard, adapter: &dyn Adapter) -> Result<()> {
     let stacked = adapter.stacked(&model.description);
-    checkpoint::put_stacked(model, shard, adapters::adapter_file_name, &stacked)
+    let copy = adapters::tied_copy(adapter, &model.description).map(|[copy, _]| copy);
+    checkpoint::put_stacked(model, shard, adapters::adapter_file_name, (&stacked, copy.as_deref()))
 }
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
@@ -251,6 +259,12 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
     stack_shapes(&adapter.stacked(description), &mut expected);
     for (path, dims) in adapters::whole_weights(adapter, description)? {
         expected.insert(adapters::adapter_file_name(path), dims.to_vec());
+    }
+    if let Some([copy, _]) = adapters::tied_copy(adapter, description) {
+        if !places.iter().any(|place| place.name == copy) {
+            return Err(adapters::not_tied());
+        }
+        expected.insert(copy, vec![description.vocabulary, description.hidden]);
     }
     for place in places {
         let (name, found) = (&place.name, &place.shape);

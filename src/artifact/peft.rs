@@ -34,6 +34,8 @@ pub struct AdapterConfig<'a> {
     pub names: CheckpointNames,
     /// Whether it has a head that scores labels, which PEFT saves whole.
     pub scores: bool,
+    /// Whether the output head of its base is the embedding.
+    pub tied: bool,
 }
 
 impl AdapterConfig<'_> {
@@ -55,6 +57,9 @@ impl AdapterConfig<'_> {
             let own = self.adapter.modules_to_save().iter().map(String::as_str);
             let all: Vec<&str> = CLASSIFIER_MODULES.into_iter().chain(own).collect();
             value["modules_to_save"] = all.into();
+        }
+        if self.tied && !self.scores && !self.adapter.modules_to_save().is_empty() {
+            value["ensure_weight_tying"] = true.into();
         }
         if let Some(others) = self.names.exclude_modules() {
             // Their layers have the same names, and no adapter.
@@ -79,6 +84,7 @@ mod tests {
             modules: &["v_proj", "q_proj"].map(String::from).into(),
             names: CheckpointNames::USUAL,
             scores: false,
+            tied: false,
         }
         .to_json()
     }

@@ -105,10 +105,11 @@ pub fn joined(pieces: &[Tensor<1>]) -> Vec<f32> {
 /// # Errors
 /// When the file lacks a parameter, has one more, or one of another shape.
 pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) -> Result<()> {
-    put_stacked(model, shard, rename, &[])
+    put_stacked(model, shard, rename, (&[], None))
 }
 
-/// The same of a file that has the tensors of several layers as one.
+/// The same of a file that has the tensors of several layers as one, and perhaps a copy of one that
+/// is left out.
 ///
 /// # Errors
 /// Those of [`put`].
@@ -116,7 +117,7 @@ pub fn put_stacked(
     model: &mut Model,
     shard: &Shard,
     rename: impl Fn(&str) -> String,
-    stacked: &[StackedTensor],
+    (stacked, copy): (&[StackedTensor], Option<&str>),
 ) -> Result<()> {
     struct Put<'a, F> {
         tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
@@ -167,6 +168,9 @@ pub fn put_stacked(
     let mut tensors = BTreeMap::new();
     for tensor in shard.tensors()? {
         tensors.insert(tensor.name, (tensor.shape, to_f32(tensor.element, tensor.bytes)));
+    }
+    if let Some(copy) = copy {
+        tensors.remove(copy);
     }
     for all in stacked {
         let Some((shape, numbers)) = tensors.remove(&all.name) else { continue };

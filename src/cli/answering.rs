@@ -12,6 +12,7 @@ use crate::cli::{named_device, talk};
 use crate::data::{Codec, StopTexts, TextStream};
 use crate::device::{self, OpenedDevice};
 use crate::error::{Error, Result};
+use crate::grammar::AnswerGrammar;
 use crate::hub::Policy;
 use crate::model::{Filters, Sampling, TextInProgress, generate_all};
 use crate::random::Stream;
@@ -40,6 +41,9 @@ pub struct SamplingArgs {
     /// End where the model writes this, which is not shown; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Answer in JSON that fits this JSON Schema: tokens that would leave it are never chosen
+    #[arg(long, value_name = "FILE", conflicts_with = "stop")]
+    json_schema: Option<PathBuf>,
     /// Makes draws repeatable
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
@@ -54,6 +58,14 @@ impl SamplingArgs {
         let filters = self.filters()?;
         let stream = Stream::new(self.seed).site(site);
         Ok(Sampling { filters, ..Sampling::new(self.temperature, stream, max_tokens) })
+    }
+
+    /// What answers have to look like, if that was said; what the schema says in vain is told.
+    fn grammar(&self, codec: &Codec) -> Result<Option<AnswerGrammar>> {
+        let Some(file) = &self.json_schema else { return Ok(None) };
+        let grammar = AnswerGrammar::json_schema(file, &codec.tokenizer, codec.stops())?;
+        grammar.notes.iter().for_each(|note| talk(&format!("note: {note}")));
+        Ok(Some(grammar))
     }
 
     fn filters(&self) -> Result<Filters> {
@@ -127,15 +139,16 @@ impl ModelArgs {
     /// Opens it all; what is to be known of the model is said.
     ///
     /// # Errors
-    /// When the device or the model cannot be used.
-    pub fn speaker(&self) -> Result<Speaker> {
+    /// When the device, the model, or the schema that answers have to fit cannot be used.
+    pub fn speaker(&self, sampling: &SamplingArgs) -> Result<Speaker> {
         let (opened, model, codec) = self.open()?;
         if model.score_head.is_some() {
             return Err(Error::model("a model that scores labels writes no text")
                 .at(&self.model)
                 .hint("`firebrand classify` scores texts with it"));
         }
-        Ok(Speaker { opened, model, codec, name: self.model.clone() })
+        let grammar = sampling.grammar(&codec)?;
+        Ok(Speaker { opened, model, codec, grammar, name: self.model.clone() })
     }
 
     /// Device, model and codec; what is to be known of the model is said.
@@ -163,6 +176,7 @@ pub struct Speaker {
     model: OpenedModel,
     /// Its tokenizer and chat template.
     pub codec: Codec,
+    grammar: Option<AnswerGrammar>,
     name: String,
 }
 
@@ -220,7 +234,8 @@ impl Speaker {
         let sampling = Sampling { max_tokens: room, ..sampling };
         let made = device::room_for(1).and_then(|()| {
             let model = &self.model.model;
-            let work = || text.go_on(model, prompt, &ends, sampling, &mut show);
+            let grammar = self.grammar.as_ref();
+            let work = || text.go_on(model, prompt, &ends, sampling, grammar, &mut show);
             device::attempt(self.opened.on_gpu(), work)
         });
         let generation = made.map_err(|failure| failure.while_doing("generating text"))?;
@@ -234,6 +249,7 @@ impl Speaker {
         let (read, count) = (prompt.len(), generation.tokens.len());
         let why = match (stops.found(), generation.ended) {
             (true, _) => "stopped at `--stop`".to_owned(),
+            (false, true) if self.grammar.is_some() => "the JSON is whole".to_owned(),
             (false, true) => "the model ended".to_owned(),
             (false, false) if read + count >= self.context() => {
                 format!("the model's context of {} tokens is full", self.context())
@@ -280,7 +296,8 @@ impl Speaker {
             failure.is_none() && !stops.found()
         };
         let made = device::room_for(prompts.len()).and_then(|()| {
-            let work = || generate_all(&self.model.model, &asked, &ends, &mut watch);
+            let (model, grammar) = (&self.model.model, self.grammar.as_ref());
+            let work = || generate_all(model, &asked, &ends, grammar, &mut watch);
             device::attempt(self.opened.on_gpu(), work)
         });
         let made = made.map_err(|failure| failure.while_doing("generating text"))?;

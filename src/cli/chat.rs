@@ -47,7 +47,7 @@ const QUOTES: &str = "\"\"\"";
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let sampling = args.sampling.sampling("chat", args.max_tokens)?;
-    let speaker = args.model.speaker()?;
+    let speaker = args.model.speaker(&args.sampling)?;
     speaker.codec.chat_template()?;
     let system = args.system.clone();
     let mut chat = Chat { speaker, sampling, args, system, turns: Vec::new(), answered: 0 };

@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "-" => from_stdin()?,
         text => text.to_owned(),
     };
-    let speaker = args.model.speaker()?;
+    let speaker = args.model.speaker(&args.sampling)?;
     let prompt = match args.chat {
         true => speaker.codec.chat_tokens(&prompt)?,
         false => speaker.codec.text_tokens(&prompt)?,
@@ -77,7 +77,7 @@ fn answer_all(args: &Args, file: &Path, sampling: Sampling) -> Result<ExitCode> 
         return Err(Error::usage("`--batch-size` must be 1 or above"));
     }
     let lines = BufReader::new(File::open(file).context_at("cannot read the prompts", file)?);
-    let speaker = args.model.speaker()?;
+    let speaker = args.model.speaker(&args.sampling)?;
     let mut lines = lines.lines().zip(1_usize..);
     loop {
         let (mut objects, mut prompts, mut numbers) = (Vec::new(), Vec::new(), Vec::new());

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 pub use self::groups::{Completion, generate_groups};
 use crate::error::{Error, Result};
+use crate::grammar::{AnswerGrammar, AnswerInProgress};
 use crate::model::{Cache, Model, PassContext, Sampling};
 use crate::ops::{host, indices};
 
@@ -36,24 +37,26 @@ pub fn generate(
     watch: &mut dyn FnMut(u32) -> bool,
 ) -> Result<Generation> {
     let mut watch = |_: usize, token: u32| watch(token);
-    let mut made = generate_all(model, &[(prompt, sampling)], ends, &mut watch)?;
+    let mut made = generate_all(model, &[(prompt, sampling)], ends, None, &mut watch)?;
     Ok(made.pop().expect("one for each prompt"))
 }
 
 /// Continues several prompts at once, each as [`generate`] does; `watch` is told which of them a
-/// token is for.
+/// token is for. With a grammar, answers follow it.
 ///
 /// # Errors
-/// Those of [`generate`].
+/// Those of [`generate`], and when no token can go on as the grammar asks.
 pub fn generate_all(
     model: &Model,
     prompts: &[(&[u32], Sampling)],
     ends: &[u32],
+    grammar: Option<&AnswerGrammar>,
     watch: &mut dyn FnMut(usize, u32) -> bool,
 ) -> Result<Vec<Generation>> {
     let mut texts = Vec::with_capacity(prompts.len());
     for (prompt, sampling) in prompts {
-        texts.push(Text::begin(model, prompt, *sampling)?);
+        let grammar = grammar.map(AnswerGrammar::begin);
+        texts.push(Text { grammar, ..Text::begin(model, prompt, *sampling)? });
     }
     finish(model, &mut texts, ends, watch)?;
     Ok(texts.into_iter().map(|text| text.made).collect())
@@ -69,7 +72,7 @@ fn finish(
     loop {
         for (number, text) in texts.iter_mut().enumerate() {
             if !text.done {
-                text.choose(ends, &mut |token| watch(number, token));
+                text.choose(ends, &mut |token| watch(number, token))?;
             }
         }
         let mut going: Vec<&mut Text> = texts.iter_mut().filter(|text| !text.done).collect();
@@ -86,16 +89,17 @@ fn finish(
 pub struct TextInProgress(Option<Text>);
 
 impl TextInProgress {
-    /// Continues `prompt` as [`generate`] does.
+    /// Continues `prompt` as [`generate_all`] does.
     ///
     /// # Errors
-    /// Those of [`generate`]; the text is forgotten then, as it is where `watch` panics.
+    /// Those of [`generate_all`]; the text is forgotten then, as it is where `watch` panics.
     pub fn go_on(
         &mut self,
         model: &Model,
         prompt: &[u32],
         ends: &[u32],
         sampling: Sampling,
+        grammar: Option<&AnswerGrammar>,
         watch: &mut dyn FnMut(u32) -> bool,
     ) -> Result<Answered> {
         let known = self.0.take().filter(|text| text.is_beginning_of(prompt, model));
@@ -109,6 +113,7 @@ impl TextInProgress {
             }
             None => Text::begin(model, prompt, sampling)?,
         };
+        text.grammar = grammar.map(AnswerGrammar::begin);
         finish(model, std::slice::from_mut(&mut text), ends, &mut |_, token| watch(token))?;
         let Generation { tokens, ended } = text.made.clone();
         self.0 = Some(text);
@@ -142,6 +147,8 @@ struct Text {
     /// The number of tokens that the model has seen; the last one made may be missing.
     read: usize,
     made: Generation,
+    /// What has to be followed, as far as it was.
+    grammar: Option<AnswerInProgress>,
     /// The token that ended it.
     end: Option<u32>,
     done: bool,
@@ -172,7 +179,8 @@ impl Text {
             false => in_pool(model, || read(model, &mut cache, prompt))?,
         };
         let read = if done { 0 } else { prompt.len() };
-        Ok(Self { sampling, cache, logits, tokens: prompt.to_vec(), read, made, end: None, done })
+        let tokens = prompt.to_vec();
+        Ok(Self { sampling, cache, logits, tokens, read, made, grammar: None, end: None, done })
     }
 
     /// Whether a prompt begins with what was read, and so that going on is less work than to begin
@@ -197,18 +205,36 @@ impl Text {
     }
 
     /// Chooses the next token, which may be the last.
-    fn choose(&mut self, ends: &[u32], watch: &mut dyn FnMut(u32) -> bool) {
+    fn choose(&mut self, ends: &[u32], watch: &mut dyn FnMut(u32) -> bool) -> Result<()> {
+        let allowed = match &mut self.grammar {
+            None => None,
+            Some(grammar) => match grammar.allowed(self.logits.numbers())? {
+                // Only an end that the model has no token for.
+                None => {
+                    (self.made.ended, self.done) = (true, true);
+                    return Ok(());
+                }
+                allowed => allowed,
+            },
+        };
+        let scores = allowed.as_deref().unwrap_or(self.logits.numbers());
         let tokens = &mut self.made.tokens;
-        let next = self.sampling.choose(self.logits.numbers(), &self.tokens, tokens.len() as u64);
+        let next = self.sampling.choose(scores, &self.tokens, tokens.len() as u64);
         if ends.contains(&next) {
             self.made.ended = true;
             self.end = Some(next);
             self.done = true;
-            return;
+            return Ok(());
         }
         tokens.push(next);
         self.tokens.push(next);
         self.done = !watch(next) || tokens.len() >= self.sampling.max_tokens;
+        if let Some(grammar) = &mut self.grammar
+            && grammar.push(next)?
+        {
+            (self.made.ended, self.done) = (true, true);
+        }
+        Ok(())
     }
 }
 

@@ -46,7 +46,8 @@ impl Sampling {
         Self { temperature, stream, max_tokens, filters: Filters::default() }
     }
 
-    /// The next token of a text `before`, of which `made` are new.
+    /// The next token of a text `before`, of which `made` are new; never one whose score is minus
+    /// infinity while another's is not.
     pub fn choose(&self, logits: &[f32], before: &[u32], made: u64) -> u32 {
         let penalised = self.filters.penalised(logits, before);
         let logits = penalised.as_deref().unwrap_or(logits);
@@ -57,6 +58,9 @@ impl Sampling {
 
     fn draw(&self, logits: &[f32], made: u64) -> usize {
         let mut weights = relative_probabilities(logits, self.temperature);
+        // The smallest number that the vectors' exponential function gives is above zero.
+        let forbidden = |(_, score): &(_, &f32)| **score == f32::NEG_INFINITY;
+        weights.iter_mut().zip(logits).filter(forbidden).for_each(|(weight, _)| *weight = 0.0);
         self.filters.apply(&mut weights);
         let sum = |weights: &[f32]| weights.iter().copied().map(f64::from).sum::<f64>();
         // Whole blocks are passed by their sums.

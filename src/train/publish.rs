@@ -113,6 +113,7 @@ pub fn publish(
             modules: &prepared.adapted,
             names: prepared.description.names,
             scores: prepared.score_head.is_some(),
+            tied: prepared.description.tied,
         };
         write_synced(&scratch.join(peft::CONFIG_FILE), json.to_json().as_bytes())?;
     }

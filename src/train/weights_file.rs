@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::adapters::adapter_file_name;
+use crate::adapters::{adapter_file_name, tied_copy};
 use crate::artifact::lineage::{self, Inputs, settings_digest};
 use crate::artifact::peft;
 use crate::checkpoint::{Pieces, joined, learning_specs, learning_values};
@@ -62,9 +62,18 @@ pub(super) fn write_weights(
         None => StoredTensors::of(description),
     };
     let mut specs = stored_specs(&stored, stack_specs(&stacked, specs), element);
+    let copy = of_adapter.and_then(|adapter| tied_copy(adapter.as_ref(), description));
+    let copied = copy.as_ref().map_or(Vec::new(), |[copy, of]| {
+        let found = specs.iter().filter(|spec| spec.name == *of);
+        found.map(|spec| TensorSpec { name: copy.clone(), ..spec.clone() }).collect()
+    });
+    specs.extend(copied);
     specs.extend(buffers.specs(element));
     specs.extend(carried.iter().flat_map(Carried::specs));
     write_safetensors(&scratch.join(name), specs, &metadata, |spec| {
+        if let Some([_, of]) = copy.as_ref().filter(|[copy, _]| *copy == spec.name) {
+            return Ok(joined(&values[of]));
+        }
         if let Some(carried) = carried.as_ref().and_then(|carried| carried.values(&spec.name)) {
             return carried;
         }

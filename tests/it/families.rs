@@ -407,7 +407,7 @@ fn in_two_parts(model: &Model, prompt: &[u32], max_tokens: usize) -> Vec<u32> {
     let mut all = prompt.to_vec();
     for count in [max_tokens / 2, max_tokens - max_tokens / 2] {
         let (read, asked) = (all.len(), Sampling::new(0.0, Stream::new(1), count));
-        let made = text.go_on(model, &all, &[], asked, &mut |_| true).unwrap();
+        let made = text.go_on(model, &all, &[], asked, None, &mut |_| true).unwrap();
         let is_longer = read > prompt.len();
         let [before, after] = [read - 1, read].map(|length| u32::try_from(length).unwrap());
         let turned = model.frequencies.iter().any(|of| of.differ(before, after));

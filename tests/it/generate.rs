@@ -241,3 +241,44 @@ error[usage]: the prompt is empty
 "#]],
     );
 }
+
+#[test]
+fn answers_fit_a_schema_whatever_the_model_would_say() {
+    let run = Run::new().with_base();
+    let schema = serde_json::json!({"type": "object", "additionalProperties": false,
+        "required": ["sum", "sure"],
+        "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 99},
+            "sure": {"enum": ["yes", "no"]}}});
+    run.write("sum.json", &schema.to_string());
+    let judge = jsonschema::validator_for(&schema).unwrap();
+    let fits = |text: &str| judge.is_valid(&serde_json::from_str(text).expect(text));
+    let form = ["--json-schema", "sum.json", "--max-tokens", "400"];
+    fn ask<'a>(form: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+        [&ASK[..], form, more].concat()
+    }
+    // A model with random weights says anything.
+    let free = asked(&run, &[]);
+    assert!(serde_json::from_str::<serde_json::Value>(&free).is_err(), "{free}");
+    let output = run.command(&ask(&form, &[])).output().unwrap();
+    assert!(fits(&String::from_utf8(output.stdout).unwrap()));
+    says(String::from_utf8(output.stderr).unwrap(), str!["prompt [..]; the JSON is whole\n"]);
+    for seed in ["1", "2", "3"] {
+        let answer = run.succeeds(&ask(&form, &["--temperature", "3", "--seed", seed]));
+        assert!(fits(&answer), "{answer}");
+    }
+    // Several at once, each at its own place in the schema.
+    let questions = ["What is 3 plus 4?", "Who?", "What is 5 plus 1, and why is it so?"];
+    let lines = questions.map(|question| format!("{}\n", serde_json::json!({"prompt": question})));
+    run.write("prompts.jsonl", &lines.join(""));
+    let many = ["generate", "checkpoints/tiny", "--chat", "--prompts", "prompts.jsonl"];
+    let made = run.succeeds(&[&many[..], &form, &["--temperature", "2"]].concat());
+    for line in made.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(fits(object["answer"].as_str().unwrap()) && object["complete"] == true, "{line}");
+    }
+    assert_eq!(made.lines().count(), 3);
+
+    run.fails_with(2, &ask(&form, &["--stop", "x"]), str![]);
+    run.write("sum.json", "{\"type\": \"array\", \"uniqueItems\": true}");
+    run.fails_with(2, &ask(&form, &[]), str![]);
+}

@@ -95,14 +95,52 @@ hint: leave `lora.init_lora_weights` and `lora.modules_to_save` out
 
 "#]],
     );
-    let tied = Run::new().with_base();
-    tied.fails_with(
-        2,
-        &train("name=tied", &[]),
-        str![[r#"
-error[adapter]: `lora.modules_to_save` requires an output head of its own
-  because the head of this model is its embedding, of which PEFT would train a copy
+}
 
-"#]],
+#[test]
+fn a_head_that_is_the_embedding_is_trained_with_it() {
+    let run = Run::new().with_base();
+    let set = ["--set", "name=tied", "--set", "lora.modules_to_save=[\"embed_tokens\"]"];
+    run.succeeds(&[&["train", "lora.toml", "--quiet"], &set[..]].concat());
+    let artifact = "checkpoints/tied/artifact";
+    let config: serde_json::Value =
+        serde_json::from_str(&run.read(&format!("{artifact}/adapter_config.json"))).unwrap();
+    assert_eq!(config["modules_to_save"], serde_json::json!(["embed_tokens"]));
+    assert_eq!(config["ensure_weight_tying"], true);
+    // As PEFT has it: the same numbers under both names.
+    let saved = |path: &str| {
+        let name = format!("base_model.model.{path}");
+        numbers(&run, artifact, "adapter_model.safetensors", &name)
+    };
+    let embedding = saved("model.embed_tokens.weight");
+    assert_eq!(saved("lm_head.weight"), embedding);
+    let base = "checkpoints/tiny/artifact";
+    let before = numbers(&run, base, "model.safetensors", "model.embed_tokens.weight");
+    assert!(embedding.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "it is trained");
+    run.succeeds(&["merge", artifact, "--out", "merged", "--dtype", "f32"]);
+    assert_eq!(
+        numbers(&run, "merged", "model.safetensors", "model.embed_tokens.weight"),
+        embedding
     );
+    let (merged, _) = read_tensors(&run.path("merged"), "model.safetensors").unwrap();
+    assert!(!merged.contains_key("lm_head.weight"));
+    let answer = |model: &str| {
+        run.succeeds(&["generate", model, "--prompt", "What is 3 plus 4?", "--temperature", "0"])
+    };
+    assert_eq!(answer("merged"), answer(artifact));
+    // A run may start from it.
+    let start = ["--set", "name=second", "--set", "model.adapter=checkpoints/tied/artifact"];
+    run.succeeds(&[&["train", "lora.toml", "--quiet"], &set[2..], &start[..]].concat());
+
+    // One that was trained apart from the other is none of this model.
+    let file = run.path(artifact).join("adapter_model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let places: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let place = &places["base_model.model.lm_head.weight"]["data_offsets"][0];
+    bytes[8 + header + place.as_u64().unwrap() as usize] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let refused = ["generate", artifact, "--prompt", "x", "--max-tokens", "1"];
+    run.fails_with(2, &refused, str![]);
+    run.fails_with(2, &["merge", artifact, "--out", "other"], str![]);
 }

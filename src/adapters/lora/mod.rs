@@ -22,7 +22,7 @@ pub(super) use peft::{read_peft, to_peft};
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
 pub(super) use settings::{describe, sample_settings};
 pub(super) use whole::unfreeze;
-pub use whole::{Replaced, whole_weights};
+pub use whole::{Replaced, not_tied, tied_copy, whole_weights};
 
 use start::{Factors, drawn, taken_out};
 

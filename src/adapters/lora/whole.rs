@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::adapters::{Adapter, WeightChange, last_name};
+use crate::adapters::{Adapter, WeightChange, adapter_file_name, last_name};
 use crate::error::{Error, Result, nearest};
 use crate::model::{Description, LM_HEAD, Model, SCORE, VocabularyMatrix};
 use crate::ops::wide;
@@ -29,11 +29,6 @@ pub fn whole_weights(
         Some(_) => &[description.names.embedding],
         None => &[description.names.embedding, LM_HEAD],
     };
-    if description.tied {
-        let what = "`lora.modules_to_save` requires an output head of its own";
-        return Err(Error::adapter(what)
-            .because("the head of this model is its embedding, of which PEFT would train a copy"));
-    }
     let known: BTreeSet<&str> = tables.iter().map(|path| module_name(path)).collect();
     let unknown = names.iter().filter(|name| !tables.iter().any(|path| is_of(path, name)));
     let problems = unknown.map(|name| {
@@ -50,7 +45,21 @@ pub fn whole_weights(
         return Err(error);
     }
     let wanted = tables.iter().filter(|path| names.iter().any(|name| is_of(path, name)));
-    Ok(wanted.map(|path| (*path, table)).chain(head).collect())
+    let path = |path: &&'static str| match description.tied {
+        true => description.names.embedding, // whichever of the two was named
+        false => *path,
+    };
+    let paths: BTreeSet<&'static str> = wanted.map(path).collect();
+    let in_order = tables.iter().filter(|path| paths.contains(*path));
+    Ok(in_order.map(|path| (*path, table)).chain(head).collect())
+}
+
+/// Where the output head is the embedding, and that is trained: the names in files of the head,
+/// under which PEFT keeps the same numbers once more (`ensure_weight_tying`), and of the embedding.
+pub fn tied_copy(adapter: &dyn Adapter, description: &Description) -> Option<[String; 2]> {
+    let tied = description.tied && description.labels.is_none();
+    (tied && !adapter.modules_to_save().is_empty())
+        .then(|| [LM_HEAD, description.names.embedding].map(adapter_file_name))
 }
 
 fn module_name(path: &str) -> &str {
@@ -61,6 +70,13 @@ fn module_name(path: &str) -> &str {
 fn is_of(path: &str, name: &str) -> bool {
     let module = path.strip_suffix(WEIGHT).unwrap_or(path);
     module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// Of files whose head and embedding were trained apart, on a base where they are one.
+pub fn not_tied() -> Error {
+    Error::adapter("the adapter's embedding and output head are not one")
+        .because("those of its base are, and training one apart from the other unties them")
+        .hint("PEFT keeps them together with `ensure_weight_tying=True`")
 }
 
 /// Makes them trainable.

@@ -75,6 +75,7 @@ fn write(source: AdapterSource, target: &Path) -> Result<Written> {
         modules: &modules,
         names: base.names,
         scores: false,
+        tied: base.tied,
     };
     let mut config: Value =
         serde_json::from_str(&config.to_json()).context("the settings are written as JSON")?;

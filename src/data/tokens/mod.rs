@@ -22,6 +22,7 @@ mod special;
 mod spelling;
 mod stop_texts;
 mod stream;
+mod token_bytes;
 mod unicode;
 
 use std::collections::{BTreeMap, BTreeSet};

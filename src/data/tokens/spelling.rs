@@ -29,7 +29,7 @@ struct TokenText {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub enum Role {
     /// No such token, or one that can stand for other text than its own.
     Unknown,
     /// Text; for [`SpellingKind::Marks`] with a space for every mark.
@@ -109,7 +109,7 @@ impl Spelling {
 }
 
 /// What a token of the model spells.
-fn spelled(name: &str, kind: SpellingKind) -> Option<(Vec<u8>, Role)> {
+pub fn spelled(name: &str, kind: SpellingKind) -> Option<(Vec<u8>, Role)> {
     match kind {
         SpellingKind::Bytes => {
             Some((name.chars().map(byte_of).collect::<Option<_>>()?, Role::Text))

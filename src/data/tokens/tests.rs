@@ -159,6 +159,10 @@ fn offsets_of_the_sentence_piece_kind_are_bytes_too() {
     assert_eq!(encoded.offsets[last], (6, 9));
     let bytes = encoded.offsets.iter().filter(|&&range| range == (3, 6)).count();
     assert_eq!(bytes, 3, "each byte has the range of its character: {:?}", encoded.offsets);
+    // What each of them writes, too.
+    let written = tokenizer.token_bytes().unwrap();
+    let all = encoded.tokens.iter().flat_map(|token| written[*token as usize].clone());
+    assert_eq!(String::from_utf8(all.collect()).unwrap().trim_start(), text);
 }
 
 #[test]

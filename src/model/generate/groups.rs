@@ -5,7 +5,7 @@
 use burn::tensor::Device;
 use rayon::prelude::*;
 
-use super::{Text, in_pool, step};
+use super::{Generation, Text, in_pool, step};
 use crate::error::Result;
 use crate::model::{Model, Sampling};
 use crate::ops::cpu::FEW_ROWS;
@@ -72,8 +72,8 @@ pub fn generate_groups(
         }
         in_pool(model, || {
             let each = writing.par_iter_mut();
-            each.for_each(|it| it.text.choose(ends, &mut |_| true));
-        });
+            each.try_for_each(|it| it.text.choose(ends, &mut |_| true))
+        })?;
         for ended in writing.extract_if(.., |it| it.text.done) {
             made[ended.group][ended.number] = ended.text.into();
             done += 1;
@@ -92,7 +92,8 @@ impl Text {
         let done = sampling.max_tokens == 0;
         let (logits, tokens) = (self.logits.clone(), self.tokens.clone());
         let (cache, read) = (self.cache.clone(), self.read);
-        Self { sampling, cache, logits, tokens, read, made: <_>::default(), end: None, done }
+        let (made, grammar, end) = (Generation::default(), None, None);
+        Self { sampling, cache, logits, tokens, read, made, grammar, end, done }
     }
 }
 

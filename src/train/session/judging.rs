@@ -60,7 +60,7 @@ impl Session<'_> {
             true
         };
         let found = device::guarded(prepared.on_gpu(), "answering the prompts", || {
-            generate_all(&trainer.model, &asked, &ends, &mut watch)
+            generate_all(&trainer.model, &asked, &ends, None, &mut watch)
         })??;
         for (prompt, found) in eval.prompts.iter().zip(found) {
             let sample = Sample {

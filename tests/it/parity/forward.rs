@@ -75,7 +75,7 @@ fn several_prompts_at_once_have_the_continuations_of_each_alone() {
             .map(|(number, prompt)| (prompt.as_slice(), sampling(temperature, number)))
             .collect();
         let mut seen = vec![Vec::new(); prompts.len()];
-        let together = generate_all(&model, &asked, &[], &mut |number, token| {
+        let together = generate_all(&model, &asked, &[], None, &mut |number, token| {
             seen[number].push(token);
             true
         })

@@ -93,16 +93,26 @@ mod vectors {
         let (x, w) = (x.map(<[bf16]>::as_ptr), w.map(<[bf16]>::as_ptr));
         let mut held = [_mm512_setzero_ps(); AT_ONCE * AT_ONCE];
         let whole = length / WIDTH * WIDTH;
-        for at in (0..whole).step_by(WIDTH) {
-            // SAFETY: rows hold so many numbers (checked above), and loads need no alignment; both
-            // types are 512 bits of any value.
-            let load = |from: *const bf16| -> __m512bh {
-                unsafe { transmute(_mm512_loadu_si512(from.add(at).cast())) }
-            };
-            add(&mut held, x.map(load), w.map(load));
-            if FETCHES {
-                let bytes = AT_ONCE * size_of::<bf16>();
-                call_for(rows_of_w[0], at * bytes, AT_ONCE);
+        // SAFETY: rows hold so many numbers (checked above), and loads need no alignment; both
+        // types are 512 bits of any value.
+        let load = |from: *const bf16, at: usize| -> __m512bh {
+            unsafe { transmute(_mm512_loadu_si512(from.add(at).cast())) }
+        };
+        if ROWS == 1 {
+            // Memory comes by itself for one row, which reads all weights in their order.
+            for output in 0..AT_ONCE {
+                for at in (0..whole).step_by(WIDTH) {
+                    let (x, w) = (load(x[0], at), load(w[output], at));
+                    held[output] = _mm512_dpbf16_ps(held[output], x, w);
+                }
+            }
+        } else {
+            for at in (0..whole).step_by(WIDTH) {
+                add(&mut held, x.map(|x| load(x, at)), w.map(|w| load(w, at)));
+                if FETCHES {
+                    let bytes = AT_ONCE * size_of::<bf16>();
+                    call_for(rows_of_w[0], at * bytes, AT_ONCE);
+                }
             }
         }
         if whole < length {

@@ -3,11 +3,13 @@
 
 mod ahead;
 mod bf16;
+mod narrow;
 mod sums;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+pub(super) use self::narrow::add_narrow;
 use self::sums::Vectors;
 pub(super) use self::sums::{AT_ONCE, dots};
 use super::element::{Bf16, Number};
@@ -23,28 +25,56 @@ const NUMBERS: usize = 1 << 14;
 /// Tasks of a thread at most, where there are many outputs.
 const TASKS: usize = 16;
 
+/// Work that one thread does before another has woken up: weights, and products with them.
+const FEWEST_NUMBERS: usize = 1 << 15;
+const FEWEST_PRODUCTS: usize = 1 << 19;
+
 /// `x · wᵀ` for a few rows `x: [rows, in]` and weights `w: [out, in]`, `[rows, out]`, of each of
 /// several pairs: all of them at once, since threads that wait for each other after every matrix
 /// would wait for as long as they work. Factors are rounded to bfloat16 first where that is asked
 /// for. Each sum has a fixed order, whatever the number of threads and of rows.
 pub fn few_rows(pairs: &[(View<f32>, StoredNumbers)], rounds: bool) -> Vec<Vec<f32>> {
+    few_rows_then(pairs, rounds, |_, _, _| {})
+}
+
+/// The same; `then` changes outputs while they are at hand: those of a pair from a first one on, of
+/// each row.
+pub fn few_rows_then(
+    pairs: &[(View<f32>, StoredNumbers)],
+    rounds: bool,
+    then: impl Fn(usize, usize, &mut [&mut [f32]]) + Sync,
+) -> Vec<Vec<f32>> {
+    let own: Vec<usize> = (0..pairs.len()).map(|pair| first_with_its_rows(pairs, pair)).collect();
     if rounds && multiplies_bfloat16() {
-        let factors: Vec<_> = pairs.iter().map(|(x, _)| Left::<Bf16>::of(*x)).collect();
+        let factor = |(pair, (x, _)): (usize, &(View<f32>, _))| {
+            (own[pair] == pair).then(|| Left::<Bf16>::of(*x))
+        };
+        let factors: Vec<_> = pairs.iter().enumerate().map(factor).collect();
         return divided(pairs, |pair, first, target| {
-            bf16::outputs(factors[pair].view(), pairs[pair].1, first, target);
+            let x = factors[own[pair]].as_ref().expect("the first of those rows is its own");
+            bf16::outputs(x.view(), pairs[pair].1, first, target);
+            then(pair, first, target);
         });
     }
-    let rounded = |(x, _): &(View<f32>, _)| {
+    let rounded = |(pair, (x, _)): (usize, &(View<f32>, _))| {
         let numbers = (0..x.rows).flat_map(|row| x.row(row));
-        numbers.map(|x| x.rounded().wide()).collect::<Vec<f32>>()
+        (own[pair] == pair).then(|| numbers.map(|x| x.rounded().wide()).collect::<Vec<f32>>())
     };
-    let factors: Vec<_> = pairs.iter().filter(|_| rounds).map(rounded).collect();
+    let factors: Vec<_> = pairs.iter().enumerate().filter(|_| rounds).map(rounded).collect();
     divided(pairs, |pair, first, target| {
         let (x, w) = pairs[pair];
-        let rounded = factors.get(pair).map(|numbers| View::new(numbers, x.rows, x.columns));
-        let x = rounded.unwrap_or(x);
+        let rounded = factors.get(own[pair]).and_then(Option::as_ref);
+        let x = rounded.map_or(x, |numbers| View::new(numbers, x.rows, x.columns));
         Arch::new().dispatch(Outputs { x, w, rounds, first, target });
+        then(pair, first, target);
     })
+}
+
+/// The first pair that has the very rows of this one.
+fn first_with_its_rows(pairs: &[(View<f32>, StoredNumbers)], pair: usize) -> usize {
+    let place = |x: &View<f32>| (x.data.as_ptr(), x.rows, x.columns, x.stride);
+    let of = place(&pairs[pair].0);
+    pairs.iter().position(|(x, _)| place(x) == of).unwrap_or(pair)
 }
 
 /// All outputs of all pairs, divided among threads: `of` writes those of a pair from a first one
@@ -55,9 +85,11 @@ fn divided(
 ) -> Vec<Vec<f32>> {
     let mut results: Vec<Vec<f32>> =
         pairs.iter().map(|(x, w)| vec![0.0; w.rows() * x.rows]).collect();
-    let mut tasks = Vec::new();
+    let (mut tasks, mut numbers, mut products) = (Vec::new(), 0, 0);
     for (pair, result) in results.iter_mut().enumerate() {
         let (x, w) = &pairs[pair];
+        numbers += w.rows() * x.columns;
+        products += w.rows() * x.columns * x.rows;
         let most = w.rows().div_ceil(TASKS * rayon::current_num_threads());
         let outputs = OUTPUTS.max(NUMBERS / x.columns.max(1)).max(most);
         let mut rows: Vec<&mut [f32]> = result.chunks_exact_mut(w.rows().max(1)).collect();
@@ -70,9 +102,12 @@ fn divided(
             tasks.push((pair, first, target));
         }
     }
-    match tasks.len() {
-        1 => tasks.into_iter().for_each(|(pair, first, mut target)| of(pair, first, &mut target)),
-        _ => tasks.into_par_iter().for_each(|(pair, first, mut target)| {
+    let alone = numbers <= FEWEST_NUMBERS && products <= FEWEST_PRODUCTS;
+    match alone || tasks.len() == 1 {
+        true => {
+            tasks.into_iter().for_each(|(pair, first, mut target)| of(pair, first, &mut target))
+        }
+        false => tasks.into_par_iter().for_each(|(pair, first, mut target)| {
             of(pair, first, &mut target);
         }),
     }
