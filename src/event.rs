@@ -274,6 +274,17 @@ pub fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// Seconds for people: `42s`, `3m05s`, `2h07m`.
+pub fn duration(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to a sane range
+    let seconds = seconds.clamp(0.0, 1e9).round() as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,5 +293,11 @@ mod tests {
     fn bytes_are_short() {
         let shown: Vec<_> = [12, 8_123_456, 2_500_000_000].into_iter().map(bytes).collect();
         assert_eq!(shown, ["12 B", "8.1 MB", "2.5 GB"]);
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let shown: Vec<_> = [0.4, 59.0, 185.0, 7620.0].into_iter().map(duration).collect();
+        assert_eq!(shown, ["0s", "59s", "3m05s", "2h07m"]);
     }
 }

@@ -42,6 +42,7 @@ pub mod review;
 pub mod sweep;
 pub mod export_job;
 pub mod report;
+pub mod mcp;
 pub mod cli;
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub struct Preset {
     pub name: &'static str,
     /// What it trains, for people.
     pub about: &'static str,
+    /// What stands in `[model]` besides the base.
+    model: &'static str,
     /// Keys of its data set besides the path.
     data_set: &'static str,
     /// What stands in `[data]`.
@@ -22,10 +24,11 @@ pub struct Preset {
 const PAIRS: [&str; 2] = ["format = \"preference\"\n", "max_seq_len = 1024\nval_size = 0.05\n"];
 
 /// All of them.
-const PRESETS: [Preset; 5] = [
+const PRESETS: [Preset; 7] = [
     Preset {
         name: "chat-lora",
         about: "a chat model gets a LoRA adapter of conversations",
+        model: "",
         data_set: "",
         data: "max_seq_len = 2048\nval_size = 0.02 # held out for the validation loss\n",
         rest: "[lora]\nr = 16\nlora_alpha = 32\n\n[train]\nepochs = 2\nlearning_rate = 2e-4\n\
@@ -34,8 +37,21 @@ const PRESETS: [Preset; 5] = [
                every_steps = 50\n",
     },
     Preset {
+        name: "qlora",
+        about: "a chat model frozen in four bits (NF4) gets a LoRA adapter of conversations",
+        model: "weight_format = \"nf4\" # the base in four bits\n",
+        data_set: "",
+        data: "max_seq_len = 2048\nval_size = 0.02 # held out for the validation loss\n",
+        rest: "[lora]\nr = 16\nlora_alpha = 32\n\n[train]\nepochs = 2\nlearning_rate = 2e-4\n\
+               micro_batch_size = 1\ngradient_accumulation_steps = 16\nwarmup_ratio = 0.03\n\
+               optimizer = \"adamw-8bit\" # a quarter of the optimizer's memory\n\
+               recompute = \"layers\" # saves memory, takes a third more time\n\n[eval]\n\
+               every_steps = 50\n",
+    },
+    Preset {
         name: "cpt",
         about: "a base model goes on reading plain text, all its weights",
+        model: "",
         data_set: "format = \"text\"\n",
         data: "max_seq_len = 2048\nval_size = 0.01\ntrain_on = \"all\"\n",
         rest: "[train]\nepochs = 1\nlearning_rate = 2e-5\nmicro_batch_size = 1\n\
@@ -46,6 +62,7 @@ const PRESETS: [Preset; 5] = [
     Preset {
         name: "dpo",
         about: "a chat model learns which of two answers is preferred, with a LoRA adapter",
+        model: "",
         data_set: PAIRS[0],
         data: PAIRS[1],
         rest: "[lora]\nr = 16\nlora_alpha = 32\n\n[train]\nobjective = \"dpo\"\nepochs = 1\n\
@@ -55,6 +72,7 @@ const PRESETS: [Preset; 5] = [
     Preset {
         name: "orpo",
         about: "a chat model learns answers and which of two is preferred, with a LoRA adapter",
+        model: "",
         data_set: PAIRS[0],
         data: PAIRS[1],
         rest: "[lora]\nr = 16\nlora_alpha = 32\n\n[train]\nobjective = \"orpo\"\nepochs = 1\n\
@@ -62,8 +80,21 @@ const PRESETS: [Preset; 5] = [
                warmup_ratio = 0.1\nrecompute = \"layers\" # saves memory, takes more time\n",
     },
     Preset {
+        name: "classifier",
+        about: "a model learns to label texts, with a LoRA adapter and a head for the labels",
+        model: "",
+        data_set: "",
+        data: "max_seq_len = 512\nval_size = 0.1\n",
+        rest: "[lora]\nr = 16\nlora_alpha = 32\n\n[train]\nobjective = \"classification\"\n\
+               epochs = 3\nlearning_rate = 2e-4\nmicro_batch_size = 8\n\
+               gradient_accumulation_steps = 2\nwarmup_ratio = 0.1\n\n[classification]\n\
+               calibrate = true # what the probabilities are worth is measured and stated\n\n\
+               [eval]\nevery_steps = 50\n",
+    },
+    Preset {
         name: "tools",
         about: "a chat model learns to call tools, with a LoRA adapter",
+        model: "",
         data_set: "format = \"messages\"\n",
         data: "max_seq_len = 4096\nval_size = 0.05\non_unused = \"error\" # all of a record \
                reaches the model\noverlong = \"drop\" # half a call teaches the wrong thing\n",
@@ -97,8 +128,9 @@ impl Preset {
         let (base, path) = (quoted(model), quoted(data));
         let text = format!(
             "# {}.\n# `firebrand plan` says what it takes, `firebrand init` alone writes every \
-             key.\n\n[model]\nbase = {base}\n\n[data]\n{}\n[[data.train]]\npath = {path}\n{}\n{}",
+             key.\n\n[model]\nbase = {base}\n{}\n[data]\n{}\n[[data.train]]\npath = {path}\n{}\n{}",
             capitalised(self.about),
+            self.model,
             self.data,
             self.data_set,
             self.rest

@@ -7,6 +7,7 @@
 
 mod escape;
 mod json_lines;
+mod screen;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -16,6 +17,12 @@ use self::escape::{Escape, Form};
 
 pub use self::escape::{hung, is_invisible, one_line, printable};
 pub use self::json_lines::{LOG_FORMAT, LOG_FORMATS, is_json, use_json};
+pub use self::screen::{FullScreen, Key, close_screen, said};
+
+/// Where messages go, and what the view of the whole terminal is drawn on.
+fn errors() -> io::Stderr {
+    io::stderr()
+}
 
 /// The standard output of a hidden command, which only this program reads.
 pub fn answers() -> io::Stdout {
@@ -25,6 +32,17 @@ pub fn answers() -> io::Stdout {
 /// Whether bars can be drawn: a person looks at stderr.
 pub fn draws() -> bool {
     !is_json() && io::stderr().is_terminal()
+}
+
+/// Whether a view can take the whole terminal: one is there that shows it, and keys to leave it.
+pub fn can_fill() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+    draws() && io::stdin().is_terminal() && !dumb
+}
+
+/// Whether colours are wanted (<https://no-color.org>).
+pub fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes a line of this level to stderr, with more beside it, where messages are JSON.
@@ -55,11 +73,17 @@ pub fn say_block(text: &str) {
     if is_json() {
         return log_text(text);
     }
-    let _ = writeln!(io::stderr(), "{}", printable(text));
+    let text = printable(text);
+    if !screen::keep(&text) {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
 }
 
 /// Writes one message to stderr, above progress bars if there are any.
 pub fn say_above(bars: Option<&MultiProgress>, bar: Option<&ProgressBar>, text: &str) {
+    if screen::keep(&hung(text)) {
+        return;
+    }
     match (bars, bar) {
         (Some(bars), _) => drop(bars.println(hung(text))),
         (None, Some(bar)) => bar.println(hung(text)),

@@ -144,7 +144,7 @@ fn list(items: &[CachedEntry], json: bool) -> Result<()> {
             });
             data_json(&line.to_string())?;
         } else {
-            let age = crate::report::duration(age.as_secs_f64());
+            let age = crate::event::duration(age.as_secs_f64());
             data_line(&format!(
                 "{kind:<8}  {:>10}  used {age:>6} ago  {}",
                 bytes(item.bytes()),

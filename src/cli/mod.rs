@@ -28,8 +28,10 @@ mod keygen;
 mod lineage;
 mod log;
 mod man;
+mod mcp;
 mod merge;
 mod named_checkpoint;
+mod notified;
 mod output;
 mod pairs;
 mod place;
@@ -139,6 +141,7 @@ const COMMANDS: &[CliCommand] = &[
     command!(trust),
     command!(cache),
     command!(schema),
+    command!(mcp),
     command!(completions),
     command!(man),
 ];
@@ -342,6 +345,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// A panic may quote what it failed on, so that it goes the way of all text.
 fn tell_panic(info: &std::panic::PanicHookInfo) {
+    crate::terminal::close_screen(); // whatever fails, the terminal is given back
     talk(&info.to_string());
     let trace = std::backtrace::Backtrace::capture(); // if `RUST_BACKTRACE` asks for one
     if trace.status() == std::backtrace::BacktraceStatus::Captured {

@@ -8,18 +8,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::artifact::keys::config_home;
-use crate::cli::sign::command;
-use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, environment, talk, talk_of};
+use crate::cli::notified::{notified, tell as tell_of};
+use crate::cli::{AccessArgs, ConfigArgs, data_json, data_line, talk, talk_of};
 use crate::config::{Loaded, RunConfig};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Stop;
-use crate::report::{Console, LivePage, NotifyTarget, PAGE_FILE, Signals, Transfers, write_page};
+use crate::report::{Console, Dashboard, LivePage, PAGE_FILE, Signals, Transfers, write_page};
+use crate::terminal;
 use crate::trackers::Trackers;
 use crate::train::{Published, Request, Resume, RunOutcome, allowed, expect_in_place, train};
 use crate::verify::Trust;
-
-/// Whom to tell how a run ended.
-const NOTIFY: &str = "FIREBRAND_NOTIFY";
 
 /// Train from a configuration, and go on by itself where an earlier run stopped
 ///
@@ -76,6 +74,10 @@ pub struct RunArgs {
     /// Say nothing but warnings and errors
     #[arg(long, short)]
     quiet: bool,
+    /// Fill the terminal: curves, speed, memory, answers and messages while it trains. `q` goes
+    /// back to lines, and the run goes on
+    #[arg(long, conflicts_with = "quiet")]
+    dashboard: bool,
 }
 
 impl Args {
@@ -104,6 +106,7 @@ impl Args {
                 grace,
                 notify: None,
                 quiet: false,
+                dashboard: false,
             },
             stop_at_step,
         }
@@ -130,7 +133,7 @@ fn configuration(args: &Args) -> Result<(ConfigArgs, Loaded)> {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let notified = notified(args)?;
+    let notified = notified(args.how.notify.as_deref())?;
     let mut ended = None;
     let result = run_until(args, &mut ended);
     let message = match &result {
@@ -142,39 +145,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     if let (Some(notified), Some(mut message)) = (notified, message) {
         message["config"] = json!(args.config.config.display().to_string());
-        if let Err(error) = notified.tell(&message) {
-            talk(&format!("warning: nobody was told how the run ended: {}", error.with_causes()));
-        }
+        tell_of(&notified, &message, "how the run ended");
     }
     result
-}
-
-/// Whom to tell how the run ended.
-fn notified(args: &Args) -> Result<Option<NotifyTarget>> {
-    let named = args.how.notify.clone().or_else(|| environment::value_of(NOTIFY));
-    let Some(named) = named.filter(|named| !named.is_empty()) else { return Ok(None) };
-    if named.starts_with("https://") || named.starts_with("http://") {
-        return Ok(Some(NotifyTarget::Address(named)));
-    }
-    match command(&named) {
-        Ok(command) if !command.is_empty() => Ok(Some(NotifyTarget::Program(command))),
-        _ => Err(Error::usage("whom `--notify` names is no address and no program")
-            .hint("write an address, a program, or `[\"program\", \"argument\"]`")),
-    }
 }
 
 /// Trains; `ended` gets what is to be told of it.
 fn run_until(args: &Args, ended: &mut Option<Value>) -> Result<ExitCode> {
     let (config, loaded) = configuration(args)?;
     let how = &args.how;
-    let signals = Signals::install()?;
+    let full_screen = fills_terminal(how.dashboard);
+    let signals = Signals::install_beside(full_screen)?;
+    let dashboard = full_screen.then(|| Dashboard::new(&loaded.config.name, signals.clone()));
     let transfers = Arc::new(Transfers::new(how.quiet));
     let bars = transfers.bars();
     let access = args.access.access(transfers, &signals);
     let mut console = Console::new(signals.clone(), how.quiet, how.stop_after_steps)
         .stopping_at(args.stop_at_step)
         .among(bars)
-        .tracked(Trackers::new(&loaded.config));
+        .tracked(Trackers::new(&loaded.config))
+        .with_dashboard(dashboard);
     let config_path = config.config.display().to_string();
     let resume = match args.resume.as_str() {
         "auto" => Resume::Auto,
@@ -208,6 +198,18 @@ fn run_until(args: &Args, ended: &mut Option<Value>) -> Result<ExitCode> {
     };
     *ended = news(&loaded.config, &outcome);
     tell_outcome(&outcome, &loaded.config, how.quiet)
+}
+
+/// Whether a dashboard that is wanted can be shown.
+fn fills_terminal(wanted: bool) -> bool {
+    let can = terminal::can_fill();
+    if wanted && !can {
+        talk(
+            "note: `--dashboard` needs a terminal for input and messages (stdin, stderr), and \
+             messages that are text: there are lines in its place",
+        );
+    }
+    wanted && can
 }
 
 /// What is to be told of how a run ended; nothing where it had ended before.

@@ -15,6 +15,7 @@ use crate::channel::{
 };
 use crate::cli::allowlist::KeyArgs;
 use crate::cli::eval::Bar;
+use crate::cli::notified::{notified, tell as tell_of};
 use crate::cli::promote::ChannelArgs;
 use crate::cli::{data_json, data_line, named_device, talk, talk_of};
 use crate::data::Codec;
@@ -24,7 +25,7 @@ use crate::evaluation::{Report, Subject, Suite, evaluate};
 use crate::event::Stop;
 use crate::files::{FileEntry, cache_home};
 use crate::hub::Policy as HubPolicy;
-use crate::report::{Signals, Transfers};
+use crate::report::{NotifyTarget, Signals, Transfers};
 use crate::train::Access;
 use crate::verify::{Seen, Trust};
 
@@ -77,6 +78,11 @@ pub struct Args {
     /// No progress bar
     #[arg(long)]
     quiet: bool,
+    /// Tell of drift, and of rounds that fail: an address (`https://…`) gets a `POST` of JSON, a
+    /// program, or an array of program and arguments, gets it on stdin. Else FIREBRAND_NOTIFY says
+    /// whom
+    #[arg(long, value_name = "PROGRAM|URL")]
+    notify: Option<String>,
     #[command(flatten)]
     key: KeyArgs,
 }
@@ -95,6 +101,7 @@ struct Watch<'a> {
     key: SigningKey,
     device: device::OpenedDevice,
     signals: Signals,
+    notified: Option<NotifyTarget>,
 }
 
 /// One look at the model in use.
@@ -120,10 +127,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         key: args.key.load()?,
         device: device::open(wanted, 0)?,
         signals: Signals::install()?,
+        notified: notified(args.notify.as_deref())?,
     };
     loop {
         let begun = Instant::now();
-        match watch.round() {
+        match watch.round().inspect_err(|error| watch.notify_failed(error)) {
             Ok(true) => return Ok(ExitCode::from(1)),
             Ok(false) if args.once => return Ok(ExitCode::SUCCESS),
             Ok(false) => {}
@@ -190,6 +198,21 @@ impl Watch<'_> {
         Ok(true)
     }
 
+    fn notify(&self, message: &Value) {
+        if let Some(notified) = &self.notified {
+            tell_of(notified, message, "of it");
+        }
+    }
+
+    fn notify_failed(&self, error: &Error) {
+        let channel = &self.channel.name;
+        self.notify(&json!({
+            "event": "failed", "channel": channel,
+            "error": {"code": error.code.name(), "what": error.what},
+            "text": format!("{channel}: {}", error.what),
+        }));
+    }
+
     fn take_back(&self, round: &Round, beyond: &[&Drift]) -> Result<u64> {
         let reasons: Vec<String> = beyond.iter().map(|drift| drift.to_string()).collect();
         let reason = format!("drift on {}: {}", round.report.suite.name, reasons.join("; "));
@@ -254,20 +277,27 @@ impl Watch<'_> {
         let drifted = round.drifts.iter().any(|drift| drift.beyond);
         let pointer = &round.resolved.entry.pointer;
         let suite = &round.report.suite;
+        let numbers: Vec<Value> = round.drifts.iter().map(number).collect();
+        let mut message = json!({
+            "channel": pointer.channel,
+            "serial": pointer.serial,
+            "model": pointer.model,
+            "data": {"sha256": suite.sha256, "commit": suite.commit},
+            "drift": drifted,
+            "metrics": numbers,
+            "rolled_back_as": back,
+        });
         if self.args.json {
-            let numbers: Vec<Value> = round.drifts.iter().map(number).collect();
-            return data_json(
-                &json!({
-                    "channel": pointer.channel,
-                    "serial": pointer.serial,
-                    "model": pointer.model,
-                    "data": {"sha256": suite.sha256, "commit": suite.commit},
-                    "drift": drifted,
-                    "metrics": numbers,
-                    "rolled_back_as": back,
-                })
-                .to_string(),
-            );
+            data_json(&message.to_string())?;
+        }
+        if drifted {
+            let name = &pointer.model.name;
+            message["event"] = "drift".into();
+            message["text"] = format!("{}: {name} has drifted", pointer.channel).into();
+            self.notify(&message);
+        }
+        if self.args.json {
+            return Ok(());
         }
         let what = if drifted { "drift" } else { "no drift" };
         let (name, records) = (&pointer.model.name, round.report.records.len());

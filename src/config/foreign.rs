@@ -21,6 +21,18 @@ pub(super) const WITHOUT_KEY: &[(&str, &str, &str)] = &[
     ("axolotl", "flash_attention", AUTOMATIC),
     ("LLaMA-Factory", "flash_attn", AUTOMATIC),
     ("TRL", "attn_implementation", AUTOMATIC),
+    ("TRL", "torch_compile", AUTOMATIC),
+    ("TRL", "use_liger_kernel", AUTOMATIC),
+    ("axolotl, TRL and LLaMA-Factory", "push_to_hub", PUSH),
+    ("axolotl, TRL and LLaMA-Factory", "hub_model_id", PUSH),
+    ("axolotl, TRL and LLaMA-Factory", "hub_strategy", PUSH),
+    ("axolotl, TRL and LLaMA-Factory", "group_by_length", PACKING),
+    ("TRL and LLaMA-Factory", "eval_strategy", "`eval.every_steps` counts steps"),
+    ("TRL and LLaMA-Factory", "evaluation_strategy", "`eval.every_steps` counts steps"),
+    ("TRL and LLaMA-Factory", "save_strategy", "`checkpoint.every_steps` counts steps"),
+    ("TRL and LLaMA-Factory", "dataloader_num_workers", AUTOMATIC),
+    ("TRL and LLaMA-Factory", "auto_find_batch_size", "`firebrand plan` says what fits"),
+    ("axolotl, TRL and LLaMA-Factory", "trust_remote_code", "no code of a model is run"),
     ("axolotl, TRL and LLaMA-Factory", "deepspeed", ONE_DEVICE),
     ("axolotl, TRL and LLaMA-Factory", "fsdp", ONE_DEVICE),
 ];
@@ -29,4 +41,6 @@ const RESUME: &str = "a run directory is continued with `--resume` on the comman
 const LOGGING: &str = "every step is recorded";
 const NOTHING_SENT: &str = "nothing is sent anywhere";
 const AUTOMATIC: &str = "there is nothing to choose";
+const PUSH: &str = "`firebrand push` uploads an artifact";
+const PACKING: &str = "`data.packing` fills rows, so that little is padded";
 const ONE_DEVICE: &str = "a run uses one device";

@@ -5,6 +5,7 @@
 mod axolotl;
 mod draft;
 mod llama_factory;
+mod mlx;
 mod trainer;
 mod trl;
 mod yaml;
@@ -28,10 +29,10 @@ pub struct ForeignTool {
 }
 
 /// All tools; a file is that of the first that knows it.
-const TOOLS: [&ForeignTool; 3] = [&axolotl::TOOL, &llama_factory::TOOL, &trl::TOOL];
+const TOOLS: [&ForeignTool; 4] = [&axolotl::TOOL, &llama_factory::TOOL, &trl::TOOL, &mlx::TOOL];
 
 /// Names of all tools.
-pub const NAMES: [&str; 3] = [TOOLS[0].name, TOOLS[1].name, TOOLS[2].name];
+pub const NAMES: [&str; 4] = [TOOLS[0].name, TOOLS[1].name, TOOLS[2].name, TOOLS[3].name];
 
 /// A setting that was not taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]

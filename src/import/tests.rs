@@ -210,9 +210,9 @@ fn what_is_no_such_file_is_refused() {
         snapbox::str![[r#"
 error[config]: this is not a training configuration of a tool that is known
   at x.yml
-  because none of its keys names a model, as those of axolotl, llama-factory, trl do
+  because none of its keys names a model, as those of axolotl, llama-factory, trl, mlx do
 
-hint: `--from` says which tool it is of: axolotl, llama-factory, trl
+hint: `--from` says which tool it is of: axolotl, llama-factory, trl, mlx
 error[config]: this is not a file of settings
   at x.yml
 error[config]: this is not valid YAML
@@ -291,4 +291,108 @@ path = "owner/set"
     ] {
         assert!(made.toml.contains(line), "{line}: {}", made.toml);
     }
+}
+
+#[test]
+fn a_file_of_mlx_becomes_a_configuration() {
+    let text = "model: mlx-community/Llama-3.2-1B\ntrain: true\nfine_tune_type: dora\n\
+                optimizer: adamw\noptimizer_config:\n  adamw:\n    betas: [0.9, 0.98]\n    \
+                weight_decay: 0.05\ndata: \"/path/to/training/data\"\nseed: 0\nnum_layers: 16\n\
+                batch_size: 4\niters: 1000\nval_batches: 25\nlearning_rate: 1e-5\n\
+                steps_per_report: 10\nsteps_per_eval: 200\nresume_adapter_file: null\n\
+                adapter_path: \"adapters\"\nsave_every: 100\ntest: false\nmax_seq_length: 2048\n\
+                grad_checkpoint: true\ngrad_accumulation_steps: 4\nmask_prompt: true\n\
+                lora_parameters:\n  keys: [\"self_attn.q_proj\", \"self_attn.v_proj\"]\n  rank: 8\n  \
+                scale: 20.0\n  dropout: 0.0\nlr_schedule:\n  name: cosine_decay\n  warmup: 100\n  \
+                arguments: [1e-5, 1000, 1e-6]\nwandb: mine\niterss: 3\n";
+    let made = imported("lora_config.yaml", text);
+    assert_eq!(made.tool, "mlx");
+    assert!(made.toml.contains("\nlearning_rate = 1e-5\n"), "{}", made.toml);
+    says(
+        told(&made),
+        snapbox::str![[r##"
+# Made by `firebrand import` of lora_config.yaml, a configuration of mlx.
+# Steps are updates here, and micro-batches there: they were divided.
+
+seed = 0
+
+[model]
+base = "mlx-community/Llama-3.2-1B"
+
+[data]
+max_seq_len = 2048
+train_on = "assistant"
+
+[lora]
+r = 8
+lora_alpha = 160
+lora_dropout = 0
+target_modules = ["q_proj", "v_proj"]
+use_dora = true
+
+[train]
+max_steps = 250
+micro_batch_size = 4
+gradient_accumulation_steps = 4
+optimizer = "adamw"
+learning_rate = 1e-5
+lr_scheduler = "cosine"
+warmup_steps = 100
+min_lr_ratio = 0.1
+weight_decay = 0.05
+adam_beta1 = 0.9
+adam_beta2 = 0.98
+recompute = "layers"
+
+[eval]
+every_steps = 50
+
+[checkpoint]
+every_steps = 25
+
+[output]
+dir = "adapters"
+
+[[data.train]]
+path = "/path/to/training/data/train.jsonl"
+
+[[data.validation]]
+path = "/path/to/training/data/valid.jsonl"
+
+# Not taken over:
+# line 11, num_layers: 16: adapters stand beside all layers; `lora.layers_to_transform` names the numbers of those that are to have one, which are the last so many there
+# line 35, wandb: mine: nothing is sent anywhere; `output.report_to` writes files that others read
+# line 36, iterss: 3: not a setting that is known here; did you mean `iters`?
+
+# What these choose is done by itself: train, val_batches, steps_per_report
+LEFT 11 num_layers: 16: adapters stand beside all layers; `lora.layers_to_transform` names the numbers of those that are to have one, which are the last so many there
+LEFT 35 wandb: mine: nothing is sent anywhere; `output.report_to` writes files that others read
+LEFT 36 iterss: 3: not a setting that is known here; did you mean `iters`?
+
+"##]],
+    );
+    let full = "model: a/b\nfine_tune_type: full\niters: 10\nhf_dataset:\n  name: o/d\n  \
+                train_split: \"train[:1000]\"\n  prompt_feature: text\n  \
+                completion_feature: summary\nlora_parameters: {rank: 8}\n";
+    says(
+        told(&imported("full.yaml", full)),
+        snapbox::str![[r##"
+# Made by `firebrand import` of full.yaml, a configuration of mlx.
+# All weights are trained, as there: settings of adapters without one mean nothing.
+
+[model]
+base = "a/b"
+
+[data]
+columns = { prompt = "text", completion = "summary" }
+
+[train]
+max_steps = 10
+
+[[data.train]]
+path = "o/d"
+split = "train[:1000]"
+
+"##]],
+    );
 }

@@ -13,7 +13,7 @@ const POINTS: usize = 800;
 /// So many marks stand on an axis at most.
 const MARKS: [usize; 2] = [9, 6];
 /// Curves of fewer points need no smoothing.
-const SMOOTHED_FROM: usize = 40;
+pub(super) const SMOOTHED_FROM: usize = 40;
 /// How much of the mean so far stays at each point, as in TensorBoard.
 const SMOOTHING: f64 = 0.9;
 
@@ -179,7 +179,7 @@ fn round_numbers([low, high]: [f64; 2], most: usize) -> Vec<f64> {
 }
 
 /// The moving mean, without the weight of a beginning that is not there.
-fn smoothed(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
+pub(super) fn smoothed(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let (mut mean, mut weight) = (0.0, 0.0);
     let smooth = |[x, y]: &[f64; 2]| {
         mean = SMOOTHING * mean + (1.0 - SMOOTHING) * y;

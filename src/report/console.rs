@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::event::{Evaluation, EvaluationLine, Event, Observer, StepReport, Stop, Timing, bytes};
-use crate::report::Signals;
+use crate::event::{
+    Evaluation, EvaluationLine, Event, Observer, StepReport, Stop, Timing, bytes, duration,
+};
+use crate::report::{Dashboard, Signals};
 use crate::terminal;
 use crate::trackers::Trackers;
 
@@ -25,6 +27,8 @@ pub struct Console {
     signals: Signals,
     timings: Option<BufWriter<File>>,
     trackers: Trackers,
+    /// In the bar's place, until somebody leaves it.
+    dashboard: Option<Dashboard>,
     bar: Option<ProgressBar>,
     /// Where bars of downloads stand, if there are any.
     bars: Option<MultiProgress>,
@@ -49,6 +53,7 @@ impl Console {
             signals,
             timings: None,
             trackers: Trackers::default(),
+            dashboard: None,
             bar: None,
             bars: None,
             quiet,
@@ -85,6 +90,13 @@ impl Console {
         self
     }
 
+    /// Shows the run in a view that fills the terminal.
+    #[must_use]
+    pub fn with_dashboard(mut self, dashboard: Option<Dashboard>) -> Self {
+        self.dashboard = dashboard;
+        self
+    }
+
     /// Whether the first step was reached.
     pub fn has_begun(&self) -> bool {
         self.total > 0
@@ -103,6 +115,12 @@ impl Console {
 
     fn begin(&mut self, done: u64, total: u64) {
         (self.done, self.done_before, self.total) = (done, done, total);
+        if self.dashboard.is_none() {
+            self.draw_bar(done, total);
+        }
+    }
+
+    fn draw_bar(&mut self, done: u64, total: u64) {
         if self.quiet || !terminal::draws() {
             return;
         }
@@ -121,6 +139,22 @@ impl Console {
         self.signals.show_above(self.bars.as_ref(), Some(&bar));
         bar.tick();
         self.bar = Some(bar);
+    }
+
+    /// Tells the view of an event. Where it was left, or cannot be shown, the bar takes its place.
+    fn show(&mut self, event: &Event) {
+        let Some(dashboard) = &mut self.dashboard else { return };
+        let failed = dashboard.hear(event).err();
+        if failed.is_none() && !dashboard.was_left() {
+            return;
+        }
+        self.dashboard = None;
+        if let Some(error) = failed {
+            self.line(&format!("warning: {}", error.with_causes()));
+        }
+        if self.total > 0 && !matches!(event, Event::End) {
+            self.draw_bar(self.done, self.total);
+        }
     }
 
     /// The first step, a save or a validation can take a while: the bar says what it waits for.
@@ -162,7 +196,7 @@ impl Console {
         } else if let Some(bar) = &self.bar {
             terminal::label(bar, &message);
             bar.set_position(report.step);
-        } else if self.plain_due(report.step) {
+        } else if self.dashboard.is_none() && self.plain_due(report.step) {
             #[expect(clippy::cast_precision_loss)] // for display
             let left = (self.total - report.step) as f64 * seconds / self.recent.len() as f64;
             let left = duration(left);
@@ -211,6 +245,7 @@ impl Observer for Console {
         for warning in self.trackers.on(&event) {
             self.line(&format!("warning: {warning}"));
         }
+        self.show(&event);
         match event {
             Event::Note(text) => self.say(&text),
             Event::Fact(label, value) => self.say(&format!("{label:>12}  {value}")),
@@ -256,6 +291,10 @@ impl Observer for Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
+        for warning in self.trackers.finish() {
+            self.line(&format!("warning: {warning}"));
+        }
+        self.dashboard = None; // the terminal is given back
         self.end(); // an error in mid-run must not leave a bar on the terminal
     }
 }
@@ -277,17 +316,6 @@ fn memory(timing: &Timing) -> String {
     if both.is_empty() { String::new() } else { format!("  {}", both.join(", ")) }
 }
 
-/// Seconds for people: `42s`, `3m05s`, `2h07m`.
-pub fn duration(seconds: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to a sane range
-    let seconds = seconds.clamp(0.0, 1e9).round() as u64;
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
 /// A validation result in one line.
 fn validation(found: &Evaluation) -> String {
     let of = |name: &str| found.metrics.get(name);
@@ -299,15 +327,4 @@ fn validation(found: &Evaluation) -> String {
     };
     let Evaluation { step, eval_loss, target_tokens: tokens, .. } = found;
     format!("validation after step {step}: loss {eval_loss:.4}, {more}measured on {tokens} tokens")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        let shown: Vec<_> = [0.4, 59.0, 185.0, 7620.0].into_iter().map(duration).collect();
-        assert_eq!(shown, ["0s", "59s", "3m05s", "2h07m"]);
-    }
 }

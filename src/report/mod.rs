@@ -3,6 +3,7 @@
 mod chart;
 mod compare_page;
 mod console;
+mod dashboard;
 mod live;
 mod coverage_page;
 mod history_page;
@@ -15,8 +16,9 @@ mod sweep_page;
 mod transfers;
 
 pub use compare_page::write_compare_page;
-pub use console::{Console, duration};
+pub use console::Console;
 pub use coverage_page::coverage_page;
+pub use dashboard::Dashboard;
 pub use history_page::history_page;
 pub use live::LivePage;
 pub use notify::NotifyTarget;

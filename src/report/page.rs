@@ -11,12 +11,11 @@ use minijinja::value::Value;
 use serde_json::Value as Json;
 
 use super::chart::{Curve, chart, short};
-use super::console::duration;
 use super::markup::render;
 use super::picture::picture;
 use crate::artifact::score_head::{StatedCalibration, stated_calibration};
 use crate::error::{Context, Result};
-use crate::event::{Evaluation, StepReport, Timing, bytes};
+use crate::event::{Evaluation, StepReport, Timing, bytes, duration};
 use crate::files::{ROLLOUTS, folder_of, remove_file, write_atomic};
 use crate::rollouts::{OnPolicyAnswer, Rollout, RolloutGroup};
 use crate::train::runs::{Details, details, glance};

@@ -8,8 +8,15 @@ use indicatif::{MultiProgress, ProgressBar};
 
 use crate::error::{Context, Result};
 use crate::event::Stop;
-#[cfg(unix)]
 use crate::terminal;
+
+/// What asks for a stop, with the exit code of a second one.
+#[cfg(unix)]
+const STOPS: [(std::ffi::c_int, std::ffi::c_int); 3] = [
+    (signal_hook::consts::SIGINT, 130),
+    (signal_hook::consts::SIGTERM, 143),
+    (signal_hook::consts::SIGHUP, 143),
+];
 
 /// Flags that the handlers set.
 #[derive(Debug, Default, Clone)]
@@ -38,7 +45,6 @@ impl Answer {
         }
     }
 
-    #[cfg(unix)]
     fn give(&self) {
         terminal::say_above(self.bars.as_ref(), self.bar.as_ref(), &self.text());
     }
@@ -70,40 +76,72 @@ impl Signals {
     /// Installs the handlers.
     #[cfg(unix)]
     pub fn install() -> Result<Self> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+        Self::install_beside(false)
+    }
+
+    /// The same beside a view that fills the terminal: a second signal ends the run once the
+    /// terminal was given back, which a handler cannot do.
+    #[cfg(unix)]
+    pub fn install_beside(full_screen: bool) -> Result<Self> {
+        use signal_hook::consts::SIGXFSZ;
         use signal_hook::flag;
+        let failed = "cannot listen to signals";
         let signals = Self::default();
-        let all = [
-            (SIGINT, 130, &signals.interrupt),
-            (SIGTERM, 143, &signals.terminate),
-            (SIGHUP, 143, &signals.hangup),
-        ];
-        for (signal, exit_code, asked) in all {
-            // Registered first, so that it acts on the second signal only.
-            flag::register_conditional_shutdown(signal, exit_code, Arc::clone(asked))
-                .and_then(|_| flag::register(signal, Arc::clone(asked)))
-                .context("cannot listen to signals")?;
+        let asked = [&signals.interrupt, &signals.terminate, &signals.hangup];
+        for ((signal, exit_code), asked) in STOPS.into_iter().zip(asked) {
+            if !full_screen {
+                // Registered first, so that it acts on the second signal only.
+                flag::register_conditional_shutdown(signal, exit_code, Arc::clone(asked))
+                    .context(failed)?;
+            }
+            flag::register(signal, Arc::clone(asked)).context(failed)?;
         }
-        signals.answer_first([SIGINT, SIGTERM, SIGHUP])?;
+        signals.answer_first(full_screen)?;
         // A file that grows beyond the limit of its user is an error of the write, not the end.
-        flag::register(SIGXFSZ, Arc::default()).context("cannot listen to signals")?;
+        flag::register(SIGXFSZ, Arc::default()).context(failed)?;
         Ok(signals)
     }
 
     /// Answers the first signal from a thread of its own: the one that computes may be busy for
-    /// minutes, and a handler must not print.
+    /// minutes, and a handler must not print. Beside a view it also ends the run at the second.
     #[cfg(unix)]
-    fn answer_first(&self, signals: [std::ffi::c_int; 3]) -> Result<()> {
+    fn answer_first(&self, full_screen: bool) -> Result<()> {
         let failed = "cannot listen to signals";
+        let signals = STOPS.map(|(signal, _)| signal);
         let mut heard = signal_hook::iterator::Signals::new(signals).context(failed)?;
         let answer = Arc::clone(&self.answer);
         let listen = move || {
-            if heard.forever().next().is_some() {
-                answer.lock().unwrap_or_else(PoisonError::into_inner).give();
+            let mut before = Vec::new();
+            for signal in heard.forever() {
+                if before.is_empty() {
+                    answer.lock().unwrap_or_else(PoisonError::into_inner).give();
+                }
+                let stop = STOPS.into_iter().find(|stop| full_screen && stop.0 == signal);
+                if let Some((_, exit_code)) = stop.filter(|_| before.contains(&signal)) {
+                    terminal::close_screen();
+                    signal_hook::low_level::exit(exit_code);
+                }
+                before.push(signal);
             }
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(listen).context(failed)?;
         Ok(())
+    }
+
+    /// Does what the terminal itself does at Ctrl-C while no program reads its keys.
+    #[cfg(unix)]
+    pub fn interrupt(&self) {
+        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
+    }
+
+    /// The same where there are no signals.
+    #[cfg(not(unix))]
+    pub fn interrupt(&self) {
+        if self.interrupt.swap(true, Ordering::Relaxed) {
+            terminal::close_screen();
+            std::process::exit(130);
+        }
+        self.answer().give();
     }
 
     /// What is being done now: what a wish to stop waits for.
@@ -124,6 +162,12 @@ impl Signals {
     /// Without signals there is nothing to install.
     #[cfg(not(unix))]
     pub fn install() -> Result<Self> {
+        Self::install_beside(false)
+    }
+
+    /// The same.
+    #[cfg(not(unix))]
+    pub fn install_beside(_full_screen: bool) -> Result<Self> {
         Ok(Self::default())
     }
 

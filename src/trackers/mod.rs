@@ -12,6 +12,7 @@ mod point;
 mod prometheus;
 mod protobuf;
 mod tensorboard;
+mod trackio;
 mod wandb;
 
 use std::path::Path;
@@ -25,8 +26,14 @@ use crate::event::Event;
 use point::{Past, Point};
 
 /// Every tracker.
-pub const TRACKERS: &[&dyn TrackerEntry] =
-    &[&tensorboard::Entry, &csv::Entry, &prometheus::Entry, &mlflow::Entry, &wandb::Entry];
+pub const TRACKERS: &[&dyn TrackerEntry] = &[
+    &tensorboard::Entry,
+    &csv::Entry,
+    &prometheus::Entry,
+    &mlflow::Entry,
+    &wandb::Entry,
+    &trackio::Entry,
+];
 
 /// A line of the table.
 pub trait TrackerEntry: Sync {
@@ -66,7 +73,8 @@ pub trait Tracker {
     }
 }
 
-const NAMES: [&str; TRACKERS.len()] = ["tensorboard", "csv", "prometheus", "mlflow", "wandb"];
+const NAMES: [&str; TRACKERS.len()] =
+    ["tensorboard", "csv", "prometheus", "mlflow", "wandb", "trackio"];
 
 const KEYS: &[Key] = &[Key::new(
     "output.report_to",
@@ -75,7 +83,8 @@ const KEYS: &[Key] = &[Key::new(
     "Curves in the formats of other programs, in the run directory: `tensorboard` writes event \
      files into `tensorboard/`, `csv` a table, `metrics.csv`, `prometheus` the newest numbers in \
      its text format, `metrics.prom`, `mlflow` a file store, `mlruns/`, `wandb` a run of Weights & \
-     Biases that `wandb sync` uploads, `wandb/`. Nothing is sent.",
+     Biases that `wandb sync` uploads, `wandb/`, `trackio` what `TRACKIO_DIR=RUN/trackio trackio \
+     show` shows. Nothing is sent.",
 )
 .example("[\"tensorboard\"]")
 .effect(Effect::Aside)
@@ -127,13 +136,18 @@ impl Trackers {
             Event::Evaluation(found) => self.each(|tracker| {
                 tracker.add(&Point::of_evaluation(found)).and_then(|()| tracker.flush())
             }),
-            Event::Saved { .. } => self.each(|tracker| tracker.flush()),
-            Event::End => {
-                let finished = self.steps[0] >= self.steps[1];
-                self.each(|tracker| tracker.end(finished))
-            }
+            // The last validation comes after the end of the loop.
+            Event::Saved { .. } | Event::End => self.each(|tracker| tracker.flush()),
             _ => Vec::new(),
         }
+    }
+
+    /// Tells them that nothing more comes; returns warnings.
+    pub fn finish(&mut self) -> Vec<String> {
+        let finished = self.steps[0] >= self.steps[1];
+        let warnings = self.each(|tracker| tracker.end(finished));
+        self.at_work.clear();
+        warnings
     }
 
     fn begin(&mut self, run: &Path) -> Vec<String> {

@@ -71,8 +71,10 @@ step,train/loss,train/tokens,train/tokens_per_second,eval/loss,eval/accuracy
     let summary = [&b"\x10\x02\x2a\x28"[..], &loss, &accuracy].concat();
     assert!(records[2].ends_with(&summary), "{:?}", records[2]);
     assert!(trackers.on(&Event::End).is_empty());
+    assert!(trackers.finish().is_empty());
     mlflow_has_both(run);
     wandb_has_both(run);
+    trackio_has_both(run);
 }
 
 /// Lines of time, value and step, and a run that is finished.
@@ -113,6 +115,72 @@ fn wandb_has_both(run: &Path) {
     assert!(has(b"eval/accuracy\x82\x01\x030.5") && has(b"train/loss\x82\x01\x032.5"));
 }
 
+/// Lines of JSON with numbers of their own, which are the same however often the run goes on.
+fn trackio_has_both(run: &Path) {
+    let writers = std::fs::read_dir(run.join("trackio/inbox")).unwrap();
+    let writers: Vec<_> = writers.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(writers.len(), 1);
+    let mut found = Vec::new();
+    for name in ["00000000.jsonl", "00000001.jsonl"] {
+        let text = std::fs::read_to_string(writers[0].join(name)).unwrap();
+        found.extend(text.lines().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap()));
+    }
+    assert_eq!(found.len(), 2);
+    for (record, (step, name, value)) in
+        found.iter().zip([(1, "train/loss", 2.5), (2, "eval/loss", 1.25)])
+    {
+        assert_eq!((&record["kind"], &record["v"]), (&"metric".into(), &1.into()));
+        assert_eq!((&record["step"], &record["metrics"][name]), (&step.into(), &value.into()));
+        assert_eq!(record["log_id"].as_str().unwrap().len(), 32);
+    }
+    assert_ne!(found[0]["log_id"], found[1]["log_id"]);
+    assert_eq!(found[0]["run_id"], found[1]["run_id"]);
+}
+
+#[test]
+fn trackio_is_told_the_settings_once_and_what_json_does_not_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    std::fs::write(run.join("config.toml"), "seed = 3\n[model]\nbase = \"a\"\n").unwrap();
+    let mut tracker = trackio::Entry.begin(run).unwrap();
+    for (step, loss) in [(1, f64::NAN), (2, f64::INFINITY)] {
+        tracker.add(&Point { step, values: vec![("train/loss".to_owned(), loss)] }).unwrap();
+    }
+    tracker.end(true).unwrap();
+    let writer = std::fs::read_dir(run.join("trackio/inbox")).unwrap().next().unwrap().unwrap();
+    let text = std::fs::read_to_string(writer.path().join("00000000.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["config"], serde_json::json!({"model.base": "a", "seed": 3}));
+    assert!(lines[1]["config"].is_null());
+    let losses = [0, 1].map(|at| lines[at]["metrics"]["train/loss"].clone());
+    assert_eq!(losses, ["NaN", "Infinity"].map(serde_json::Value::from));
+}
+
+/// The loop ends before the last validation.
+#[test]
+fn a_validation_after_the_last_step_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let chosen: Vec<&'static dyn TrackerEntry> = vec![&wandb::Entry, &trackio::Entry];
+    let mut trackers = Trackers { chosen, ..Trackers::default() };
+    let begin = Event::Begin { done: 9, total: 9, timings: run.join("t") };
+    let metrics = std::collections::BTreeMap::new();
+    let last = Evaluation { step: 9, eval_loss: 1.5, target_tokens: 3, metrics };
+    for event in [begin, Event::End, Event::Evaluation(last)] {
+        assert!(trackers.on(&event).is_empty());
+    }
+    assert!(trackers.finish().is_empty() && trackers.finish().is_empty());
+    let folder = std::fs::read_dir(run.join("wandb")).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(file).unwrap();
+    let found = bytes.windows(9).filter(|part| part == b"eval/loss").count();
+    assert_eq!(found, 1);
+    let inbox = std::fs::read_dir(run.join("trackio/inbox")).unwrap().next().unwrap().unwrap();
+    let text = std::fs::read_to_string(inbox.path().join("00000000.jsonl")).unwrap();
+    assert!(text.lines().count() == 1 && text.contains("\"eval/loss\":1.5"), "{text}");
+}
+
 #[test]
 fn long_records_of_wandb_go_over_the_ends_of_blocks() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,6 +190,7 @@ fn long_records_of_wandb_go_over_the_ends_of_blocks() {
     let mut trackers = Trackers { chosen: vec![&wandb::Entry], ..Trackers::default() };
     assert!(trackers.on(&Event::Begin { done: 0, total: 9, timings: run.join("t") }).is_empty());
     assert!(trackers.on(&Event::End).is_empty());
+    assert!(trackers.finish().is_empty());
     let folder = std::fs::read_dir(run.join("wandb")).unwrap().next().unwrap().unwrap().path();
     let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
     let bytes = std::fs::read(file).unwrap();
@@ -141,5 +210,6 @@ fn a_tracker_that_cannot_write_is_told_once() {
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("nothing more is reported to `tensorboard`: "));
     assert!(trackers.on(&Event::End).is_empty());
+    assert!(trackers.finish().is_empty());
     assert!(run.join("metrics.csv").exists());
 }

@@ -15,14 +15,30 @@ use recipe::{calls, documents, json};
 use serde_json::Value;
 use yaml_rust2::Yaml;
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 4] = [
     ("github-nightly.yml", "github-workflow"),
     ("github-pull-request.yml", "github-workflow"),
     ("github-review.yml", "github-workflow"),
     ("gitlab-ci.yml", "gitlab-ci"),
-    ("kubernetes-job.yml", "kubernetes"),
-    ("kubernetes-cronjob.yml", "kubernetes"),
 ];
+
+/// Overlays of examples/kubernetes, and what Kustomize makes of them: kept as files, since not
+/// every machine has it.
+const OVERLAYS: [&str; 2] = ["once", "nightly"];
+
+fn rendered(overlay: &str) -> String {
+    let path = repository("tests/fixtures/kubernetes").join(format!("{overlay}.yml"));
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The document of a kind, and of a name if there are several.
+fn document(overlay: &str, kind: &str, name: &str) -> Yaml {
+    let found = documents(&rendered(overlay)).into_iter().find(|it| {
+        let named = it["metadata"]["name"].as_str().unwrap();
+        it["kind"].as_str() == Some(kind) && named.starts_with(name)
+    });
+    found.unwrap_or_else(|| panic!("{overlay} has no {kind} {name}"))
+}
 
 fn example(name: &str) -> String {
     std::fs::read_to_string(repository("examples/ci").join(name)).unwrap()
@@ -45,6 +61,21 @@ fn the_files_fit_the_official_schemas() {
             assert!(problems.is_empty(), "{file}: {problems:?}");
         }
     }
+    let kubernetes = schema("kubernetes");
+    for overlay in OVERLAYS {
+        for document in documents(&rendered(overlay)) {
+            let value = json(&document);
+            let problems: Vec<String> =
+                kubernetes.iter_errors(&value).map(|error| error.to_string()).collect();
+            assert!(problems.is_empty(), "{overlay}: {problems:?}");
+        }
+    }
+    for (overlay, right, wrong) in
+        [("once", "backoffLimit:", "backOffLimit:"), ("nightly", "action: Ignore", "act: Ignore")]
+    {
+        let bent = rendered(overlay).replace(right, wrong);
+        assert!(documents(&bent).iter().any(|it| !kubernetes.is_valid(&json(it))), "{overlay}");
+    }
     for file in [".github/workflows/platforms.yml", ".github/workflows/release.yml"] {
         let text = std::fs::read_to_string(repository(file)).unwrap();
         let validator = schema("github-workflow");
@@ -60,8 +91,6 @@ fn the_files_fit_the_official_schemas() {
     for (file, kind, right, wrong) in [
         ("github-nightly.yml", "github-workflow", "runs-on:", "run-on:"),
         ("gitlab-ci.yml", "gitlab-ci", "when: always", "when: often"),
-        ("kubernetes-job.yml", "kubernetes", "backoffLimit:", "backOffLimit:"),
-        ("kubernetes-cronjob.yml", "kubernetes", "action: Ignore", "act: Ignore"),
     ] {
         let text = example(file);
         let bent = text.replace(right, wrong);
@@ -73,7 +102,9 @@ fn the_files_fit_the_official_schemas() {
 
 #[test]
 fn every_call_of_the_program_in_the_recipes_is_understood() {
-    let files = std::fs::read_dir(repository("examples/ci")).unwrap();
+    let files = ["examples/ci", "tests/fixtures/kubernetes"]
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(repository(folder)).unwrap());
     let mut commands = BTreeSet::new();
     for file in files.map(|file| file.unwrap().path()) {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -99,6 +130,68 @@ fn every_call_of_the_program_in_the_recipes_is_understood() {
             ["pull", "$CONFIG", "--quiet"].map(str::to_owned)
         ]
     );
+}
+
+/// What the tests of this file run is what Kustomize makes of the examples.
+#[test]
+fn kustomize_makes_of_the_overlays_what_is_tested() {
+    let build = |overlay: &str| {
+        let folder = repository("examples/kubernetes/overlays").join(overlay);
+        let mut tools = [("kubectl", "kustomize"), ("kustomize", "build")].into_iter();
+        tools.find_map(|(tool, word)| Command::new(tool).arg(word).arg(&folder).output().ok())
+    };
+    for overlay in OVERLAYS {
+        let Some(output) = build(overlay) else {
+            println!("NOT TESTED: there is neither `kubectl` nor `kustomize` here");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{overlay}: {said}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        if std::env::var("SNAPSHOTS").is_ok_and(|value| value == "overwrite") {
+            let path = repository("tests/fixtures/kubernetes").join(format!("{overlay}.yml"));
+            std::fs::write(path, &text).unwrap();
+        }
+        let all = |text: &str| documents(text).iter().map(json).collect::<Vec<_>>();
+        assert_eq!(all(&text), all(&rendered(overlay)), "{overlay}");
+    }
+}
+
+/// Without Kustomize, too: what is said once is not said again, and every file is one of a
+/// kustomization.
+#[test]
+fn the_overlays_say_only_what_is_their_own() {
+    let root = repository("examples/kubernetes");
+    let mut folders = vec![root.clone()];
+    let (mut files, mut named) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let text = std::fs::read_to_string(&entry).unwrap();
+            let common = entry.ends_with("components/pod/pod.yaml");
+            for line in ["workingDir:", "envFrom:", "volumeMounts:", "image:", "runAsNonRoot:"] {
+                let again =
+                    text.lines().any(|it| it.trim_start_matches(['-', ' ']).starts_with(line));
+                assert!(common || !again, "{}: `{line}` is in pod.yaml", entry.display());
+            }
+            if !entry.ends_with("kustomization.yaml") {
+                files.insert(std::fs::canonicalize(&entry).unwrap());
+                continue;
+            }
+            let [document] = &documents(&text)[..] else { panic!("one document") };
+            let value = json(document);
+            for list in ["resources", "components", "replacements"] {
+                for item in value[list].as_array().into_iter().flatten() {
+                    let path = item.as_str().or(item["path"].as_str()).unwrap();
+                    named.insert(std::fs::canonicalize(folder.join(path)).unwrap());
+                }
+            }
+        }
+    }
+    assert!(files.len() > 5 && files.is_subset(&named), "{files:?} {named:?}");
 }
 
 /// As `.github/workflows/release.yml` makes a release, and as its users check it.
@@ -594,16 +687,18 @@ impl Cluster {
         let mut it = self.repository.command(&command[0]);
         it.args(&command[1..]).args(arguments.iter().map(|text| place(text)));
         it.current_dir(self.path(""));
-        for variable in container["env"].as_vec().unwrap() {
-            let value = match variable["value"].as_str() {
-                Some(value) => place(value),
-                None => {
-                    let key = &variable["valueFrom"]["secretKeyRef"];
-                    assert_eq!(key["name"].as_str(), Some("firebrand-keys"));
-                    self.repository.key(key["key"].as_str().unwrap())
-                }
-            };
-            it.env(variable["name"].as_str().unwrap(), value);
+        it.env("FIREBRAND_NOTIFY", "[\"sh\", \"-c\", \"cat >> told.jsonl\"]");
+        let environment = document("nightly", "ConfigMap", "firebrand-environment");
+        let from = container["envFrom"][0]["configMapRef"]["name"].as_str();
+        assert_eq!(from, environment["metadata"]["name"].as_str());
+        for (name, value) in environment["data"].as_hash().unwrap() {
+            it.env(name.as_str().unwrap(), place(value.as_str().unwrap()));
+        }
+        for variable in container["env"].as_vec().into_iter().flatten() {
+            let key = &variable["valueFrom"]["secretKeyRef"];
+            assert_eq!(key["name"].as_str(), Some("firebrand-keys"));
+            let key = self.repository.key(key["key"].as_str().unwrap());
+            it.env(variable["name"].as_str().unwrap(), key);
         }
         it
     }
@@ -640,8 +735,7 @@ fn a_job_that_is_preempted_goes_on_from_its_volume() {
     let nightly = cluster.repository.run.read("nightly.toml");
     let longer = nightly.replace("max_steps = 6", "max_steps = 400");
     cluster.repository.run.write("cloud/config/nightly.toml", &longer);
-    let job = documents(&example("kubernetes-job.yml")).remove(1);
-    assert_eq!(job["kind"].as_str(), Some("Job"));
+    let job = document("once", "Job", "firebrand-train");
     assert_eq!(job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"].as_str(), Some("user-queue"));
     let spec = &job["spec"]["template"]["spec"];
     assert!(
@@ -689,9 +783,9 @@ continuing after step [..] of 400, from checkpoints/nightly/step-[..]
 fn a_night_in_a_cluster_and_the_watch_after_it() {
     let cluster = Cluster::new();
     cluster.repository.add(20);
-    let [nightly, watch] = &documents(&example("kubernetes-cronjob.yml"))[..] else {
-        panic!("two documents")
-    };
+    let [nightly, watch] =
+        ["firebrand-nightly", "firebrand-watch"].map(|name| document("nightly", "CronJob", name));
+    let (nightly, watch) = (&nightly, &watch);
     let pod = |job: &Yaml| job["spec"]["jobTemplate"]["spec"]["template"]["spec"].clone();
     for job in [nightly, watch] {
         let template = &job["spec"]["jobTemplate"];
@@ -742,6 +836,15 @@ FAIL  loss [NUMBER] -> [NUMBER]: [..] % worse, only 5 % allowed
 "#]],
     );
     assert_eq!(cluster.pointers(), 3);
+    // Whoever is to be told was told of what became of the training, and of the drift.
+    let told = std::fs::read_to_string(cluster.path("told.jsonl")).unwrap();
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&str> = told.iter().map(|it| it["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["finished", "finished", "drift"]);
+    let drift = &told[2];
+    assert_eq!((&drift["channel"], &drift["serial"]), (&"production".into(), &2.into()));
+    assert_eq!(drift["rolled_back_as"], 3, "{drift}");
+    assert_eq!(drift["text"], "production: nightly has drifted");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 
 mod allowlist;
 mod best;
+mod browser;
 mod changes;
 mod channel;
 mod ci;
@@ -15,6 +16,8 @@ mod compare;
 mod compose;
 mod curriculum;
 mod coverage;
+#[cfg(target_os = "linux")] // `script` makes a terminal
+mod dashboard;
 mod device;
 mod distillation;
 mod doctor;
@@ -36,6 +39,8 @@ mod hints;
 mod hostile;
 #[cfg(target_os = "linux")] // what a process takes
 mod memory;
+#[cfg(unix)] // links, pipes, signals
+mod mcp;
 mod models;
 mod keyless;
 mod named_runs;

@@ -251,6 +251,7 @@ const FOLDERS: [EntryFolder; 4] = [
             "export_job", // its name has a dash
             "internal",
             "named_checkpoint",
+            "notified",
             "sweep_report",
             "output",
             "pairs",

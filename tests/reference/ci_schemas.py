@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 VENDOR = pathlib.Path(check_jsonschema.__file__).parent / "builtin_schemas/vendor"
 CLUSTER = pathlib.Path(kubernetes_validate.__file__).parent
 CLUSTER = CLUSTER / "kubernetes-json-schema/v1.37.0-local-strict"
-KINDS = ["job-batch-v1", "cronjob-batch-v1", "persistentvolumeclaim-v1"]
+KINDS = ["job-batch-v1", "cronjob-batch-v1", "persistentvolumeclaim-v1", "configmap-v1"]
 PROSE = {
     "description", "markdownDescription", "title", "examples", "default", "deprecationMessage",
     "enumDescriptions", "markdownEnumDescriptions", "$comment",
@@ -92,7 +92,8 @@ def check():
     ]
     for call in calls:
         subprocess.run(call, check=True)
-    for path in sorted(folder.glob("kubernetes-*.yml")):
+    # What Kustomize makes of examples/kubernetes.
+    for path in sorted((ROOT / "tests/fixtures/kubernetes").glob("*.yml")):
         for document in yaml.safe_load_all(path.read_text()):
             kubernetes_validate.validate(document, "1.37", strict=True)
             print("ok --", path.name, document["kind"])

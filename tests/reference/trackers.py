@@ -1,23 +1,26 @@
 """Reads what the trackers of a run wrote with the packages that they are for, and compares it with `metrics.jsonl`:
 
-    firebrand train configs/quickstart.toml --set 'output.report_to=["tensorboard","csv","mlflow","wandb"]'
+    firebrand train configs/quickstart.toml --set 'output.report_to=["tensorboard","csv","mlflow","wandb","trackio"]'
     pip install tensorboard pandas mlflow-skinny trackio 'wandb<0.20' 'protobuf<7'
     python tests/reference/trackers.py checkpoints/quickstart
 
-TensorBoard reads its event files, pandas and trackio (`import_csv`) the table, MLflow its file store, and the reader in
-wandb's own package, with its messages, the file that `wandb sync` uploads. Later versions of wandb have that reader in
+TensorBoard reads its event files, pandas and trackio (`import_csv`) the table, trackio the fragments in its inbox, as
+its server does, MLflow its file store, and the reader in wandb's own package, with its messages, the file that
+`wandb sync` uploads. Later versions of wandb have that reader in
 a program of their own.
 """
 
 import json
 import os
+import shutil
 import struct
 import sys
 import tempfile
 from pathlib import Path
 
 run = Path(sys.argv[1]).resolve()
-os.environ["TRACKIO_DIR"] = tempfile.mkdtemp()
+# A copy: trackio removes the fragments that it has taken.
+os.environ["TRACKIO_DIR"] = str(shutil.copytree(run / "trackio", Path(tempfile.mkdtemp()) / "trackio"))
 os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
 
 import mlflow
@@ -25,6 +28,7 @@ import pandas
 import trackio
 import wandb
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trackio.fragments import import_inbox_dir
 from trackio.sqlite_storage import SQLiteStorage
 from wandb.proto import wandb_internal_pb2 as messages
 from wandb.sdk.internal.datastore import DataStore
@@ -70,7 +74,12 @@ assert ended and settings["name"] == run.name, settings
 print(f"wandb {wandb.__version__}: {len(history)} steps, {len(settings)} settings")
 trackio.import_csv(run / "metrics.csv", project="p", name="a")
 logged = SQLiteStorage.get_logs("p", "a")
-print(f"trackio {trackio.__version__}: {len(logged)} points")
+taken = import_inbox_dir()
+fragments = SQLiteStorage.get_logs("firebrand", run.name)
+assert import_inbox_dir() == 0 and len(fragments) == taken, (taken, len(fragments))
+config = SQLiteStorage.get_run_config("firebrand", run.name)
+assert config["name"] == run.name, config
+print(f"trackio {trackio.__version__}: {len(logged)} points of the table, {taken} of fragments")
 
 
 def single(number):
@@ -86,7 +95,8 @@ def compare(name, wanted):
     metrics = client.get_metric_history(client.search_runs(["0"])[0].info.run_id, name)
     assert {metric.step: metric.value for metric in metrics} == wanted, name
     assert {step: values[name] for step, values in history.items() if name in values} == wanted, name
-    assert {point["step"]: point[name] for point in logged if name in point} == wanted, name
+    for points in [logged, fragments]:
+        assert {point["step"]: point[name] for point in points if name in point} == wanted, name
 
 
 compare("eval/loss", evaluations)

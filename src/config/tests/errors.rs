@@ -152,6 +152,16 @@ fn names_of_other_tools_are_recognised() {
             "`num_train_epochs` is TRL and LLaMA-Factory's name for `train.epochs`",
         ),
         ("load_in_4bit", "`load_in_4bit` is axolotl and TRL's name for `model.weight_format`"),
+        (
+            "push_to_hub",
+            "`push_to_hub` is axolotl, TRL and LLaMA-Factory's and has no key here: `firebrand \
+             push` uploads an artifact",
+        ),
+        (
+            "group_by_length",
+            "`group_by_length` is axolotl, TRL and LLaMA-Factory's and has no key here: \
+             `data.packing` fills rows, so that little is padded",
+        ),
     ] {
         assert_eq!(hint(name), wanted);
     }
