@@ -185,7 +185,7 @@ error[config]: this is no JSON Schema
         str![[r#"
 error[config]: answers cannot be held to this schema
   at [FOLDER]/schema.json
-  because regex parse error:
+  because regex parse error: (?=a)b ^^^ error: look-around, including look-ahead and look-behind, is not supported
 "#]],
     );
     refused(
