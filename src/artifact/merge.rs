@@ -65,11 +65,10 @@ impl Addition {
                 return Err(Error::adapter(what).at(directory));
             }
         }
-        if let Some([copy, of]) = tied_copy(adapter.as_ref(), base) {
-            let copy = tensors.remove(&copy);
-            if copy.map(|copy| copy.bytes) != tensors.get(&of).map(|of| of.bytes.clone()) {
-                return Err(not_tied().at(directory));
-            }
+        if let Some([copy, of]) = tied_copy(adapter.as_ref(), base)
+            && tensors.remove(&copy).as_ref() != tensors.get(&of)
+        {
+            return Err(not_tied().at(directory));
         }
         for all in adapter.stacked(base) {
             let fits = tensors.get(&all.name).is_some_and(|found| found.shape == all.shape());

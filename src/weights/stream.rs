@@ -228,7 +228,7 @@ impl ShardStream {
 }
 
 /// A tensor read whole.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OwnedTensor {
     /// Number format in the file.
     pub element: Element,

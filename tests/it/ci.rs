@@ -853,7 +853,7 @@ fn the_image_is_built_in_one_stage_and_runs_in_another_without_python() {
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let lines: Vec<(&str, &str)> = lines.map(|line| line.split_once(' ').unwrap()).collect();
-    let known = ["FROM", "ARG", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"];
+    let known = ["FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"];
     assert!(lines.iter().all(|(word, _)| known.contains(word)), "{lines:?}");
     let starts: Vec<usize> = (0..lines.len()).filter(|place| lines[*place].0 == "FROM").collect();
     assert_eq!(starts.len(), 2);

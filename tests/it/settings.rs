@@ -497,6 +497,11 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     if !value.is_empty() {
         overrides.push(format!("{key}={value}"));
     }
+    if matches!(change.key, "checkpoint.reuse_store" | "output.mirror") {
+        // What lies here is not computed again, and so not shared.
+        let _ = std::fs::remove_dir_all(run.path("cache/steps"));
+        let _ = std::fs::remove_dir_all(run.path("store"));
+    }
     let mut arguments = vec!["train", config];
     for text in &overrides {
         arguments.extend(["--set", text]);

@@ -141,6 +141,33 @@ fn a_head_that_is_the_embedding_is_trained_with_it() {
     bytes[8 + header + place.as_u64().unwrap() as usize] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     let refused = ["generate", artifact, "--prompt", "x", "--max-tokens", "1"];
-    run.fails_with(2, &refused, str![]);
-    run.fails_with(2, &["merge", artifact, "--out", "other"], str![]);
+    run.fails_with(
+        2,
+        &refused,
+        str![[r#"
+error[adapter]: the adapter's embedding and output head are not one
+  at checkpoints/tied/artifact
+  because those of its base are, and training one apart from the other unties them
+
+hint: PEFT keeps them together with `ensure_weight_tying=True`
+
+"#]],
+    );
+    // Nor is it merged, where no signature speaks about it first.
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::create_dir_all(run.path("bare")).unwrap();
+        std::fs::copy(run.path(artifact).join(name), run.path("bare").join(name)).unwrap();
+    }
+    run.fails_with(
+        2,
+        &["merge", "bare", "--base", base, "--out", "other"],
+        str![[r#"
+error[adapter]: the adapter's embedding and output head are not one
+  at bare
+  because those of its base are, and training one apart from the other unties them
+
+hint: PEFT keeps them together with `ensure_weight_tying=True`
+
+"#]],
+    );
 }
