@@ -192,8 +192,11 @@ mod tests {
     use crate::snapshots::says;
 
     fn program(folder: &Path, script: &str) -> PathBuf {
-        let path = folder.join("program");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let (text, path) = (folder.join("text"), folder.join("program"));
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // A program that any process has open to write cannot be started, and what other tests start
+        // at this moment would have it open with this one.
+        assert!(Command::new("cp").args([&text, &path]).status().unwrap().success());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         path
     }
