@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::files::read_text;
 use crate::import;
 
-/// Make a configuration of one of axolotl, LLaMA-Factory, TRL or MLX LM
+/// Make a configuration of one of axolotl, LLaMA-Factory, TRL, MLX LM or Unsloth
 ///
 /// Every setting gets its key here, or is named with the reason why it has none: as a comment in
 /// the configuration, and on stderr.

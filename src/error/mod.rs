@@ -225,6 +225,12 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String
     })
 }
 
+/// What a library says, in one line of bounded length.
+pub fn in_a_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(400).collect()
+}
+
 /// Says what was being done when a lower-level error came.
 pub trait Context<T> {
     /// Wraps an error that no input leads to: one of the code `internal`.

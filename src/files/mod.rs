@@ -5,6 +5,7 @@ mod cache_home;
 mod digest;
 mod disk;
 mod json;
+mod json_schema;
 mod names;
 mod open;
 mod ours;
@@ -25,6 +26,7 @@ pub use disk::{
 pub use json::{
     long_integer, parse_exact_json, parse_json, read_hashed, read_json, read_json_hashed,
 };
+pub use json_schema::{JsonSchema, read_json_schema};
 pub use names::{name_anywhere, name_within};
 pub use open::{
     has_file, lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_bytes, read_text,

@@ -14,11 +14,8 @@ use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::{Map, Value};
 
 use crate::data::Tokenizer;
-use crate::error::{Error, Result, catch_panic};
-use crate::files::{parse_json, read_bytes};
-
-/// Most bytes of a schema.
-const SCHEMA_BYTES_MAX: u64 = 1 << 20;
+use crate::error::{Error, Result, catch_panic, in_a_line};
+use crate::files::read_json_schema;
 
 /// White space between values: a model that may write any number of spaces can use up all of its
 /// tokens on them.
@@ -40,14 +37,8 @@ impl AnswerGrammar {
     /// When the file is no JSON Schema, asks for something that a grammar cannot hold, or needs
     /// more time or memory than is allowed; when the bytes of the tokens are not known.
     pub fn json_schema(file: &Path, tokenizer: &Tokenizer, ends: &BTreeSet<u32>) -> Result<Self> {
-        let bytes = read_bytes(file, SCHEMA_BYTES_MAX)?;
-        let schema = parse_json(&bytes).map_err(|error| {
-            Error::config("the schema is no JSON").at(file).because(error.into_what())
-        })?;
-        jsonschema::validator_for(&schema).map_err(|error| {
-            Error::config("this is no JSON Schema").at(file).because(error.to_string())
-        })?;
-        let schema = with_white_space(schema).map_err(|error| error.at(file))?;
+        let schema =
+            with_white_space(read_json_schema(file)?.value).map_err(|error| error.at(file))?;
         let words = tokenizer.token_bytes()?;
         let made = catch_panic(|| matcher(schema, words, ends));
         let wrong = |why: String| {
@@ -114,12 +105,6 @@ fn with_white_space(schema: Value) -> Result<Value> {
             .apply_to(&mut schema);
     }
     Ok(schema)
-}
-
-/// What a library says, in one line of bounded length.
-fn in_a_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().take(300).collect()
 }
 
 /// An answer under way.

@@ -201,7 +201,7 @@ error[config]: this is no JSON Schema
     says(
         nowhere.err().unwrap(),
         str![[r#"
-error[file]: cannot read the file
+error[file]: cannot read the schema
   at nowhere.json
   because No such file or directory (os error 2)
 "#]],

@@ -11,6 +11,7 @@ use crate::document::quoted;
 pub const TOOL: ForeignTool = ForeignTool {
     name: "axolotl",
     known_by: &["base_model"],
+    sections: &[],
     settings: &[SETTINGS, trainer::SETTINGS],
     finish,
 };

@@ -11,6 +11,7 @@ use crate::document::quoted;
 pub const TOOL: ForeignTool = ForeignTool {
     name: "llama-factory",
     known_by: &["finetuning_type", "stage", "cutoff_len", "template"],
+    sections: &[],
     settings: &[SETTINGS, trainer::SETTINGS],
     finish,
 };

@@ -11,6 +11,7 @@ use crate::document::quoted;
 pub const TOOL: ForeignTool = ForeignTool {
     name: "mlx",
     known_by: &["iters", "fine_tune_type", "lora_parameters", "steps_per_eval", "hf_dataset"],
+    sections: &[],
     settings: &[SETTINGS],
     finish,
 };

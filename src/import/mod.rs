@@ -8,6 +8,7 @@ mod llama_factory;
 mod mlx;
 mod trainer;
 mod trl;
+mod unsloth;
 mod yaml;
 
 use draft::{Action, Draft};
@@ -22,6 +23,8 @@ pub struct ForeignTool {
     pub name: &'static str,
     /// Settings by which its files are known.
     known_by: &'static [&'static str],
+    /// Settings that stand in sections of these names are read as those beside them are.
+    sections: &'static [&'static str],
     /// What becomes of each setting.
     settings: &'static [&'static [(&'static str, Action)]],
     /// What is done when all were seen, with all of them.
@@ -29,10 +32,12 @@ pub struct ForeignTool {
 }
 
 /// All tools; a file is that of the first that knows it.
-const TOOLS: [&ForeignTool; 4] = [&axolotl::TOOL, &llama_factory::TOOL, &trl::TOOL, &mlx::TOOL];
+const TOOLS: [&ForeignTool; 5] =
+    [&axolotl::TOOL, &llama_factory::TOOL, &trl::TOOL, &mlx::TOOL, &unsloth::TOOL];
 
 /// Names of all tools.
-pub const NAMES: [&str; 4] = [TOOLS[0].name, TOOLS[1].name, TOOLS[2].name, TOOLS[3].name];
+pub const NAMES: [&str; 5] =
+    [TOOLS[0].name, TOOLS[1].name, TOOLS[2].name, TOOLS[3].name, TOOLS[4].name];
 
 /// A setting that was not taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +89,11 @@ pub fn import(name: &str, text: &str, tool: Option<&str>) -> Result<Imported> {
     })?;
     let (mut draft, mut left, mut taken) = (Draft::default(), Vec::new(), 0);
     let mut needless = Vec::new();
-    for (key, node) in entries {
+    let in_sections = |(key, node): &'_ (String, YamlNode)| match &node.value {
+        YamlValue::Map(inner) if tool.sections.contains(&key.as_str()) => inner.clone(),
+        _ => vec![(key.clone(), node.clone())],
+    };
+    for (key, node) in &entries.iter().flat_map(in_sections).collect::<Vec<_>>() {
         let action =
             tool.settings.iter().flat_map(|part| part.iter()).find(|(name, _)| name == key);
         let done = match action {

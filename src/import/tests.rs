@@ -396,3 +396,17 @@ split = "train[:1000]"
 "##]],
     );
 }
+
+#[test]
+fn sections_of_unsloth_are_read_as_one() {
+    let text = "model: a/b\n\ndata:\n  dataset: o/d\n  format_type: auto\n\ntraining:\n  training_type: lora\n  \
+                max_seq_length: 1024\n  load_in_4bit: true\n  num_epochs: 2\n  learning_rate: 0.0002\n  \
+                save_steps: 0\n  max_steps: 0\n  train_on_completions: true\n  \
+                gradient_checkpointing: \"unsloth\"\n  optim: \"adamw_8bit\"\n  batch_sise: 4\n\nlora:\n  \
+                lora_r: 8\n  target_modules: \"q_proj,v_proj\"\n  use_loftq: true\n  \
+                finetune_mlp_modules: false\n\nlogging:\n  enable_wandb: true\n  wandb_token: secret\n";
+    says(told(&imported("lora.yaml", text)), snapbox::str![]);
+    let full = "model: a/b\ndata:\n  local_dataset: [mine.jsonl, other.jsonl]\ntraining:\n  \
+                training_type: full\n  max_steps: 50\n  num_epochs: 0\n  save_steps: 10\n";
+    says(told(&imported("full.yaml", full)), snapbox::str![]);
+}

@@ -80,6 +80,7 @@ pub const SETTINGS: &[(&str, Action)] = &[
     ("report_to", Make(report_to)),
     ("push_to_hub", Without("`firebrand push` uploads an artifact")),
     ("hub_model_id", Without("`firebrand push` uploads an artifact")),
+    ("hub_token", Nothing), // a secret, which is not written down
     ("hub_strategy", Without("`firebrand push` uploads an artifact")),
     ("resume_from_checkpoint", Without("`firebrand train` goes on with a run directory by itself")),
     ("overwrite_output_dir", Without("`--resume never` archives what is in the run directory")),

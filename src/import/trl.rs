@@ -11,6 +11,7 @@ use crate::document::quoted;
 pub const TOOL: ForeignTool = ForeignTool {
     name: "trl",
     known_by: &["model_name_or_path", "dataset_name"],
+    sections: &[],
     settings: &[SETTINGS, trainer::SETTINGS],
     finish,
 };

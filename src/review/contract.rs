@@ -7,11 +7,8 @@ use serde_json::Value;
 
 use super::subschema::fits;
 use super::witness::witness;
-use crate::error::{Context, Error, Result};
-use crate::files::{parse_json, read_bytes};
-
-/// A schema has some hundreds of lines; a larger file is something else.
-const BYTES_MAX: u64 = 1 << 20;
+use crate::error::Result;
+use crate::files::read_json_schema;
 
 /// How two schemas go together.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,9 +26,9 @@ pub enum Contract {
 /// # Errors
 /// When one of the files is no JSON Schema.
 pub fn compare(evaluated: &Path, expected: &Path) -> Result<Contract> {
-    let [inner, outer] = [evaluated, expected].map(read);
-    let ((inner, admits), (outer, expects)) = (inner?, outer?);
-    Ok(between((&inner, &admits), (&outer, &expects)))
+    let [inner, outer] = [evaluated, expected].map(read_json_schema);
+    let (inner, outer) = (inner?, outer?);
+    Ok(between((&inner.value, &inner.validator), (&outer.value, &outer.validator)))
 }
 
 fn between(inner: (&Value, &Validator), outer: (&Value, &Validator)) -> Contract {
@@ -39,16 +36,4 @@ fn between(inner: (&Value, &Validator), outer: (&Value, &Validator)) -> Contract
         Ok(()) => Contract::Holds,
         Err(why) => witness(inner, outer).map_or(Contract::Unknown(why), Contract::Broken),
     }
-}
-
-fn read(path: &Path) -> Result<(Value, Validator)> {
-    std::fs::metadata(path).context_at("cannot read the schema", path)?;
-    let bytes = read_bytes(path, BYTES_MAX)?;
-    let json = parse_json(&bytes).map_err(|error| {
-        Error::config("the schema is no JSON").at(path).because(error.into_what())
-    })?;
-    let validator = jsonschema::validator_for(&json).map_err(|error| {
-        Error::config("this is no JSON Schema").at(path).because(error.to_string())
-    })?;
-    Ok((json, validator))
 }

@@ -19,11 +19,8 @@ pub use keys::{
 };
 
 use crate::document::{Placed, Values};
-use crate::error::{Context, Error, Result};
-use crate::files::{Digest, read_bytes};
-
-/// A schema has some hundreds of lines; a larger file is something else.
-const BYTES_MAX: u64 = 1 << 20;
+use crate::error::{Error, Result};
+use crate::files::{Digest, JsonSchema, read_json_schema};
 
 /// A way to score answers.
 #[derive(Debug, Clone)]
@@ -87,7 +84,7 @@ impl Scorer {
     pub fn read(entry: &Values) -> Placed<Self> {
         let kind = match entry.text("kind").as_str() {
             "exact" => ScorerKind::Exact { json: entry.text("compare") == "json" },
-            "json_schema" => compiled(Path::new(&entry.text("schema")))
+            "json_schema" => judged_by(Path::new(&entry.text("schema")))
                 .map_err(|error| (error, entry.place("schema")))?,
             "regex" => ScorerKind::Regex(expression(&entry.text("pattern"))),
             kind => {
@@ -190,16 +187,7 @@ fn expression(text: &str) -> Regex {
     Regex::new(text).expect("the table of keys accepts regular expressions alone")
 }
 
-/// A schema never fetches another: what it refers to must be inside it.
-fn compiled(path: &Path) -> Result<ScorerKind> {
-    std::fs::metadata(path).context_at("cannot read the schema", path)?;
-    let bytes = read_bytes(path, BYTES_MAX)?;
-    let json = crate::files::parse_json(&bytes).map_err(|error| {
-        Error::config("the schema is no JSON").at(path).because(error.into_what())
-    })?;
-    let schema = jsonschema::validator_for(&json).map_err(|error| {
-        Error::config("this is no JSON Schema").at(path).because(error.to_string())
-    })?;
-    let (path, sha256) = (path.to_path_buf(), Digest::of(&bytes));
-    Ok(ScorerKind::JsonSchema { path, sha256, schema: Arc::new(schema) })
+fn judged_by(path: &Path) -> Result<ScorerKind> {
+    let JsonSchema { validator, sha256, .. } = read_json_schema(path)?;
+    Ok(ScorerKind::JsonSchema { path: path.to_path_buf(), sha256, schema: Arc::new(validator) })
 }

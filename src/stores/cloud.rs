@@ -25,7 +25,7 @@ use super::connector::UreqConnector;
 use super::crypto::RingProvider;
 use super::objects::{ObjectInfo, Objects};
 use super::traffic::{Traffic, TrafficCount};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, in_a_line};
 
 /// Bytes of a part of a file: S3 wants at least 5 MiB of each but the last.
 const PART_BYTES: u64 = 16 << 20;
@@ -75,32 +75,30 @@ impl Cloud {
         };
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.context("cannot start the runtime of the store")?;
-        let (store, lists, bucket): (Arc<dyn ObjectStore>, Arc<dyn PaginatedListStore>, _) =
-            match address {
-                StoreAddress::S3 { bucket, .. } => {
-                    let store = AmazonS3Builder::from_env()
-                        .with_bucket_name(bucket)
-                        .with_retry(retry)
-                        .with_crypto_provider(crypto)
-                        .with_http_connector(connector)
-                        .build();
-                    let store = Arc::new(store.map_err(refused)?);
-                    (Arc::clone(&store) as _, store, format!("s3://{bucket}"))
-                }
-                StoreAddress::Google { bucket, .. } => {
-                    let store = GoogleCloudStorageBuilder::from_env()
-                        .with_bucket_name(bucket)
-                        .with_retry(retry)
-                        .with_crypto_provider(crypto)
-                        .with_http_connector(connector)
-                        .build();
-                    let store = Arc::new(store.map_err(refused)?);
-                    (Arc::clone(&store) as _, store, format!("gs://{bucket}"))
-                }
-                StoreAddress::Folder(path) => {
-                    return Err(Error::internal("a folder is not a bucket").at(path));
-                }
-            };
+        // The builders have the same methods, and no trait in common.
+        macro_rules! built {
+            ($builder:ident, $bucket:expr) => {{
+                let store = $builder::from_env()
+                    .with_bucket_name($bucket)
+                    .with_retry(retry)
+                    .with_crypto_provider(crypto)
+                    .with_http_connector(connector)
+                    .build();
+                let store = Arc::new(store.map_err(refused)?);
+                (Arc::clone(&store) as Arc<dyn ObjectStore>, store as Arc<dyn PaginatedListStore>)
+            }};
+        }
+        let ((store, lists), bucket) = match address {
+            StoreAddress::S3 { bucket, .. } => {
+                (built!(AmazonS3Builder, bucket), format!("s3://{bucket}"))
+            }
+            StoreAddress::Google { bucket, .. } => {
+                (built!(GoogleCloudStorageBuilder, bucket), format!("gs://{bucket}"))
+            }
+            StoreAddress::Folder(path) => {
+                return Err(Error::internal("a folder is not a bucket").at(path));
+            }
+        };
         Ok(Self { name: bucket, runtime, store, lists: Lists(lists), traffic })
     }
 
@@ -131,8 +129,7 @@ fn plain(error: &StoreError) -> String {
     while let Some(source) = error.source() {
         error = source;
     }
-    let text = error.to_string();
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect()
+    in_a_line(&error.to_string())
 }
 
 impl Objects for Cloud {

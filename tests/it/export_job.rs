@@ -225,7 +225,7 @@ fn no_setting_is_passed_over() {
 
 /// The two jobs that `tests/reference/export_job.py` is given, in the folder of `FIREBRAND_JOBS`.
 #[test]
-#[ignore = "for who runs the reference script"]
+#[ignore = "writes what tests/reference/export_job.py reads"]
 fn jobs_for_the_reference() {
     let folder = std::path::PathBuf::from(std::env::var_os("FIREBRAND_JOBS").unwrap());
     let run = Run::new().with_base();

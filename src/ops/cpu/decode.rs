@@ -1,6 +1,7 @@
 //! Linear layers where text is written, a row for each text: weights and additions of low rank are
 //! read as they are kept.
 
+use super::element::Number;
 use super::few::{add_narrow, few_rows, few_rows_then};
 use super::packed::View;
 use super::projection::Projection;
@@ -14,16 +15,21 @@ pub fn decode_outputs<const N: usize>(
     rounds: bool,
 ) -> [Vec<f32>; N] {
     let low_ranks: Vec<_> = to.iter().filter_map(|to| to.low_rank.as_ref()).collect();
-    let pairs: Vec<_> = low_ranks.iter().map(|low| (x, low.a.numbers())).collect();
-    let mut hidden = few_rows(&pairs, rounds);
+    let weights: Vec<_> = low_ranks.iter().map(|low| low.a.numbers()).collect();
+    let mut hidden = few_rows(x, &weights, rounds);
     for (hidden, low) in hidden.iter_mut().zip(&low_ranks) {
-        hidden.iter_mut().for_each(|x| *x *= low.scale);
+        for x in hidden {
+            *x *= low.scale;
+            if rounds {
+                *x = x.rounded().wide();
+            }
+        }
     }
     let mut hidden = hidden.iter();
     let hidden: [Option<&Vec<f32>>; N] =
         to.map(|to| to.low_rank.as_ref().and_then(|_| hidden.next()));
-    let pairs = to.map(|to| (x, to.weight.numbers()));
-    let outputs = few_rows_then(&pairs, rounds, |number, first, target| {
+    let weights = to.map(|to| to.weight.numbers());
+    let outputs = few_rows_then(x, &weights, rounds, |number, first, target| {
         let to = to[number];
         if let (Some(low), Some(hidden)) = (&to.low_rank, hidden[number]) {
             // Nothing is dropped outside of training.

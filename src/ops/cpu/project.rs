@@ -23,7 +23,7 @@ pub fn project_with(x: &Tensor<2>, w: &HostTensor, computing: ComputeConfig) -> 
     if x.dims()[0] <= FEW_ROWS {
         let left = HostTensor::of(x)?;
         let StoredNumbers::F32(rows) = left.numbers() else { return None };
-        let [y] = few_rows(&[(rows, w.numbers())], products.rounds()).try_into().ok()?;
+        let [y] = few_rows(rows, &[w.numbers()], products.rounds()).try_into().ok()?;
         return Some(from_vec(y, [rows.rows, w.rows()], &x.device()));
     }
     match products {

@@ -29,67 +29,50 @@ const TASKS: usize = 16;
 const FEWEST_NUMBERS: usize = 1 << 15;
 const FEWEST_PRODUCTS: usize = 1 << 19;
 
-/// `x · wᵀ` for a few rows `x: [rows, in]` and weights `w: [out, in]`, `[rows, out]`, of each of
-/// several pairs: all of them at once, since threads that wait for each other after every matrix
+/// `x · wᵀ` for a few rows `x: [rows, in]` and each of several weights `w: [out, in]`,
+/// `[rows, out]`: all of them at once, since threads that wait for each other after every matrix
 /// would wait for as long as they work. Factors are rounded to bfloat16 first where that is asked
 /// for. Each sum has a fixed order, whatever the number of threads and of rows.
-pub fn few_rows(pairs: &[(View<f32>, StoredNumbers)], rounds: bool) -> Vec<Vec<f32>> {
-    few_rows_then(pairs, rounds, |_, _, _| {})
+pub fn few_rows(x: View<f32>, weights: &[StoredNumbers], rounds: bool) -> Vec<Vec<f32>> {
+    few_rows_then(x, weights, rounds, |_, _, _| {})
 }
 
-/// The same; `then` changes outputs while they are at hand: those of a pair from a first one on, of
-/// each row.
+/// The same; `then` changes outputs while they are at hand: those of a weight from a first one on,
+/// of each row.
 pub fn few_rows_then(
-    pairs: &[(View<f32>, StoredNumbers)],
+    x: View<f32>,
+    weights: &[StoredNumbers],
     rounds: bool,
     then: impl Fn(usize, usize, &mut [&mut [f32]]) + Sync,
 ) -> Vec<Vec<f32>> {
-    let own: Vec<usize> = (0..pairs.len()).map(|pair| first_with_its_rows(pairs, pair)).collect();
     if rounds && multiplies_bfloat16() {
-        let factor = |(pair, (x, _)): (usize, &(View<f32>, _))| {
-            (own[pair] == pair).then(|| Left::<Bf16>::of(*x))
-        };
-        let factors: Vec<_> = pairs.iter().enumerate().map(factor).collect();
-        return divided(pairs, |pair, first, target| {
-            let x = factors[own[pair]].as_ref().expect("the first of those rows is its own");
-            bf16::outputs(x.view(), pairs[pair].1, first, target);
-            then(pair, first, target);
+        let factor = Left::<Bf16>::of(x);
+        return divided(x, weights, |number, first, target| {
+            bf16::outputs(factor.view(), weights[number], first, target);
+            then(number, first, target);
         });
     }
-    let rounded = |(pair, (x, _)): (usize, &(View<f32>, _))| {
-        let numbers = (0..x.rows).flat_map(|row| x.row(row));
-        (own[pair] == pair).then(|| numbers.map(|x| x.rounded().wide()).collect::<Vec<f32>>())
+    let rounded: Vec<f32> = match rounds {
+        true => (0..x.rows).flat_map(|row| x.row(row)).map(|x| x.rounded().wide()).collect(),
+        false => Vec::new(),
     };
-    let factors: Vec<_> = pairs.iter().enumerate().filter(|_| rounds).map(rounded).collect();
-    divided(pairs, |pair, first, target| {
-        let (x, w) = pairs[pair];
-        let rounded = factors.get(own[pair]).and_then(Option::as_ref);
-        let x = rounded.map_or(x, |numbers| View::new(numbers, x.rows, x.columns));
-        Arch::new().dispatch(Outputs { x, w, rounds, first, target });
-        then(pair, first, target);
+    let x = if rounds { View::new(&rounded, x.rows, x.columns) } else { x };
+    divided(x, weights, |number, first, target| {
+        Arch::new().dispatch(Outputs { x, w: weights[number], rounds, first, target });
+        then(number, first, target);
     })
 }
 
-/// The first pair that has the very rows of this one.
-fn first_with_its_rows(pairs: &[(View<f32>, StoredNumbers)], pair: usize) -> usize {
-    let place = |x: &View<f32>| (x.data.as_ptr(), x.rows, x.columns, x.stride);
-    let of = place(&pairs[pair].0);
-    pairs.iter().position(|(x, _)| place(x) == of).unwrap_or(pair)
-}
-
-/// All outputs of all pairs, divided among threads: `of` writes those of a pair from a first one
-/// on, of each row.
+/// All outputs of all weights, divided among threads: `of` writes those of a weight from a first
+/// one on, of each row.
 fn divided(
-    pairs: &[(View<f32>, StoredNumbers)],
+    x: View<f32>,
+    weights: &[StoredNumbers],
     of: impl Fn(usize, usize, &mut [&mut [f32]]) + Sync,
 ) -> Vec<Vec<f32>> {
-    let mut results: Vec<Vec<f32>> =
-        pairs.iter().map(|(x, w)| vec![0.0; w.rows() * x.rows]).collect();
-    let (mut tasks, mut numbers, mut products) = (Vec::new(), 0, 0);
-    for (pair, result) in results.iter_mut().enumerate() {
-        let (x, w) = &pairs[pair];
-        numbers += w.rows() * x.columns;
-        products += w.rows() * x.columns * x.rows;
+    let mut results: Vec<Vec<f32>> = weights.iter().map(|w| vec![0.0; w.rows() * x.rows]).collect();
+    let mut tasks = Vec::new();
+    for (number, (w, result)) in weights.iter().zip(&mut results).enumerate() {
         let most = w.rows().div_ceil(TASKS * rayon::current_num_threads());
         let outputs = OUTPUTS.max(NUMBERS / x.columns.max(1)).max(most);
         let mut rows: Vec<&mut [f32]> = result.chunks_exact_mut(w.rows().max(1)).collect();
@@ -99,17 +82,17 @@ fn divided(
                 .iter_mut()
                 .map(|row| row.split_off_mut(..count).expect("a row has all outputs"))
                 .collect();
-            tasks.push((pair, first, target));
+            tasks.push((number, first, target));
         }
     }
-    let alone = numbers <= FEWEST_NUMBERS && products <= FEWEST_PRODUCTS;
+    let numbers: usize = weights.iter().map(|w| w.rows() * x.columns).sum();
+    let alone = numbers <= FEWEST_NUMBERS && numbers * x.rows <= FEWEST_PRODUCTS;
+    let work = |(number, first, mut target): (usize, usize, Vec<&mut [f32]>)| {
+        of(number, first, &mut target);
+    };
     match alone || tasks.len() == 1 {
-        true => {
-            tasks.into_iter().for_each(|(pair, first, mut target)| of(pair, first, &mut target))
-        }
-        false => tasks.into_par_iter().for_each(|(pair, first, mut target)| {
-            of(pair, first, &mut target);
-        }),
+        true => tasks.into_iter().for_each(work),
+        false => tasks.into_par_iter().for_each(work),
     }
     results
 }

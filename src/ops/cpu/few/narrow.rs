@@ -11,8 +11,8 @@ use crate::ops::cpu::packed::View;
 use crate::ops::cpu::pointwise::LANES;
 
 /// Adds `hidden · bᵀ` for rows `hidden: [rows, rank]` and `b: [out, rank]` to the outputs of each
-/// row from a first one on; each sum in the order of the rank. Numbers are rounded to bfloat16
-/// first where that is asked for.
+/// row from a first one on; each sum in the order of the rank. Numbers of `b` are rounded to
+/// bfloat16 first where that is asked for.
 pub fn add_narrow(
     hidden: View<f32>,
     b: StoredNumbers,
@@ -52,9 +52,9 @@ impl WithSimd for Narrow<'_, '_, '_> {
             while row < hidden.rows {
                 let many = row + AT_ONCE <= hidden.rows;
                 let found = match many {
-                    true => sums(std::array::from_fn(|it| hidden.row(row + it)), &turned, rounds),
+                    true => sums(std::array::from_fn(|it| hidden.row(row + it)), &turned),
                     false => {
-                        let [found] = sums([hidden.row(row)], &turned, rounds);
+                        let [found] = sums([hidden.row(row)], &turned);
                         [found, [0.0; LANES], [0.0; LANES], [0.0; LANES]]
                     }
                 };
@@ -75,13 +75,11 @@ impl WithSimd for Narrow<'_, '_, '_> {
 fn sums<const ROWS: usize>(
     hidden: [&[f32]; ROWS],
     turned: &[[f32; LANES]],
-    rounds: bool,
 ) -> [[f32; LANES]; ROWS] {
     let mut sums = [[0.0_f32; LANES]; ROWS];
     for (place, turned) in turned.iter().enumerate() {
         for row in 0..ROWS {
             let x = hidden[row][place];
-            let x = if rounds { x.rounded().wide() } else { x };
             for lane in 0..LANES {
                 sums[row][lane] = x.mul_add(turned[lane], sums[row][lane]);
             }
@@ -111,7 +109,7 @@ mod tests {
                 for (row, found) in all.chunks_exact(outputs).enumerate() {
                     for (output, found) in found.iter().enumerate() {
                         let pairs = hidden.row(row).iter().zip(b.row(output));
-                        let sum: f32 = pairs.map(|(x, b)| number(*x) * number(*b)).sum();
+                        let sum: f32 = pairs.map(|(x, b)| x * number(*b)).sum();
                         assert!((found - 0.25 - sum).abs() < 1e-4, "{found} and {sum}");
                     }
                     // Alone, and in two parts.
