@@ -9,6 +9,7 @@ use crate::event::{Silence, Transfers};
 use crate::files::{RunDirectory, cache_home};
 use crate::hub::{DataLock, Policy, Supply};
 use crate::model::families;
+use crate::stores::StoreAddress;
 
 /// What the user allows.
 #[derive(Clone)]
@@ -40,6 +41,19 @@ impl Access {
         let (transfers, interrupted) = (self.transfers.clone(), self.interrupted.clone());
         let policy = Policy { families: families::model_types().collect(), ..policy };
         Ok(Supply::new(policy, transfers, interrupted, &cache_home()?))
+    }
+
+    /// Looks whether the store that this key names may be used.
+    ///
+    /// # Errors
+    /// When it is reached through the network, and nothing may be.
+    pub fn expect_reachable(&self, key: &str, address: &str) -> Result<()> {
+        match self.offline && StoreAddress::is_remote(address) {
+            true => Err(Error::offline(format!("offline, and `{key}` is a store in the network"))
+                .at(address)
+                .hint(format!("run it without `--offline`, or name a folder in `{key}`"))),
+            false => Ok(()),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub fn begin(
 ) -> Result<Option<Mirror>> {
     let config = &request.loaded.config;
     let Some(address) = &config.output.mirror else { return Ok(None) };
+    request.access.expect_reachable("output.mirror", address)?;
     let mirror = Mirror::open(address, &config.name)?;
     let here = newest(run.root())?.first().map_or(0, |(step, _)| *step);
     let found = match mirror.mirrored() {

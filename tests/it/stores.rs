@@ -419,6 +419,30 @@ fn what_a_store_lacks_is_told() {
         ("AWS_ACCESS_KEY_ID", "a".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "b".to_owned()),
     ];
+    let offline = [
+        &["output.mirror=s3://bucket/runs"][..],
+        &["checkpoint.reuse=auto", "checkpoint.reuse_store=gs://bucket/steps"],
+    ]
+    .map(|settings| {
+        let set = settings.iter().flat_map(|set| ["--set", set]);
+        let train: Vec<&str> = ["train", "tiny.toml", "--offline"].into_iter().chain(set).collect();
+        let said = nowhere.fails(&machine, &train);
+        said[said.find("error[").unwrap()..].to_owned()
+    });
+    says(
+        offline.concat(),
+        str![[r#"
+error[offline]: offline, and `output.mirror` is a store in the network
+  at s3://bucket/runs
+
+hint: run it without `--offline`, or name a folder in `output.mirror`
+error[offline]: offline, and `checkpoint.reuse_store` is a store in the network
+  at gs://bucket/steps
+
+hint: run it without `--offline`, or name a folder in `checkpoint.reuse_store`
+
+"#]],
+    );
     let error = nowhere.fails(&machine, &["sweep", "collect", "s3://bucket/sweep"]);
     assert!(
         error.starts_with("error[network]: cannot read `s3://bucket/sweep/manifest.json`"),

@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
         let config = &request.loaded.config;
         let identity = prepared.identity(request.loaded)?;
         let made_by = reuse::made_by(prepared, request.loaded, &identity)?;
-        let shelf = reuse::shelf(made_by, config)?;
+        let shelf = reuse::shelf(made_by, config, &request.access)?;
         // What the model writes itself no chain of rows knows beforehand.
         let chain = (!trainer.objective.writes_rows()).then(Chain::default);
         let mut found = match &request.resume {
