@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -25,7 +25,7 @@ const SPEED_STEPS: usize = 20;
 /// The watcher that a person sees.
 pub struct Console {
     signals: Signals,
-    timings: Option<BufWriter<File>>,
+    timings: Option<File>,
     trackers: Trackers,
     /// In the bar's place, until somebody leaves it.
     dashboard: Option<Dashboard>,
@@ -203,9 +203,10 @@ impl Console {
             self.say(&format!("step {}/{}  {message}  {left} left", report.step, self.total));
         }
         if let Some(file) = &mut self.timings {
-            // The file is a record for people; losing a line must not stop a run.
+            // The file is a record for people; losing a line must not stop a run. Each is written
+            // at once and as a whole: others read it while the run is at work.
             let line = serde_json::to_string(timing).unwrap_or_default();
-            let _ = writeln!(file, "{line}");
+            let _ = file.write_all(format!("{line}\n").as_bytes());
         }
     }
 
@@ -234,9 +235,6 @@ impl Console {
             self.signals.show_above(self.bars.as_ref(), None);
             bar.finish_and_clear();
         }
-        if let Some(file) = &mut self.timings {
-            let _ = file.flush();
-        }
     }
 }
 
@@ -255,8 +253,7 @@ impl Observer for Console {
             }
             Event::Begin { done, total, timings } => {
                 // A record for people: without it the run goes on.
-                let file = File::options().append(true).create(true).open(&timings);
-                self.timings = file.ok().map(BufWriter::new);
+                self.timings = File::options().append(true).create(true).open(&timings).ok();
                 for place in self.trackers.places() {
                     let run = timings.parent().unwrap_or(&timings);
                     self.say(&format!("{:>12}  {}", "curves", run.join(place).display()));
@@ -327,4 +324,30 @@ fn validation(found: &Evaluation) -> String {
     };
     let Evaluation { step, eval_loss, target_tokens: tokens, .. } = found;
     format!("validation after step {step}: loss {eval_loss:.4}, {more}measured on {tokens} tokens")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_cost_can_be_read_while_the_run_is_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let timings = folder.path().join("timings.jsonl");
+        let mut console = Console::new(Signals::default(), true, None);
+        console.on(Event::Begin { done: 0, total: 9, timings: timings.clone() });
+        let step = json!({
+            "step": 1, "epoch": 0.1, "loss": 1.0, "learning_rate": 0.1, "grad_norm": 1.0,
+            "target_tokens": 3, "tokens": 4,
+        });
+        let timing = json!({
+            "step": 1, "step_seconds": 1.0, "data_seconds": 0.0, "forward_seconds": 0.5,
+            "backward_seconds": 0.5, "update_seconds": 0.0, "save_seconds": 0.0,
+            "memory_bytes_peak": 9, "memory_bytes": 8,
+        });
+        let of = |json: &serde_json::Value| serde_json::from_value::<Timing>(json.clone()).unwrap();
+        console.on(Event::Step(serde_json::from_value(step).unwrap(), of(&timing)));
+        let written = std::fs::read_to_string(&timings).unwrap();
+        assert_eq!(serde_json::from_str::<Timing>(&written).unwrap(), of(&timing));
+    }
 }
