@@ -91,15 +91,20 @@ impl<'a> OnTerminal<'a> {
     /// The exit code of the program, and what was shown after the view; the terminal has the
     /// settings that it had.
     fn ends(mut self) -> (String, String) {
-        wait::until("the end", || self.run.path("after.txt").exists() && !self.is_running());
-        self.reader.take().unwrap().join().unwrap();
-        let seen = self.seen();
+        let seen = self.all_seen();
         assert_eq!(self.run.read("before.txt"), self.run.read("after.txt"), "{seen}");
         let [entered, left] = [ENTERED, LEFT].map(|it| seen.matches(it).count());
         assert!(entered > 0 && entered == left, "entered {entered}, left {left}: {seen}");
         assert!(seen.rfind("\u{1b}[?25h") > seen.rfind("\u{1b}[?25l"), "the cursor: {seen}");
         let after = seen.rsplit(LEFT).next().unwrap().to_owned();
         (self.run.read("code.txt").trim().to_owned(), after)
+    }
+
+    /// What was shown from the beginning to the end.
+    fn all_seen(&mut self) -> String {
+        wait::until("the end", || self.run.path("after.txt").exists() && !self.is_running());
+        self.reader.take().unwrap().join().unwrap();
+        self.seen()
     }
 
     fn is_running(&mut self) -> bool {
@@ -215,6 +220,20 @@ fn a_suspended_run_gives_the_terminal_back_and_takes_it_again() {
     terminal.press("\u{3}");
     let (code, after) = terminal.ends();
     assert_eq!(code, "130", "{after}");
+}
+
+#[test]
+fn a_run_in_the_background_leaves_the_terminal_to_the_shell() {
+    let run = Run::new();
+    let program = env!("CARGO_BIN_EXE_firebrand");
+    let body = format!("set -m\n'{program}' train tiny.toml --dashboard &\nwait $!");
+    let Some(mut terminal) = OnTerminal::begin(&run, &body) else { return };
+    let seen = terminal.all_seen();
+    assert_eq!(run.read("code.txt").trim(), "0", "{seen}");
+    assert!(seen.contains("saved step 4 in "), "{seen}");
+    for steering in [ENTERED, "\u{1b}[?25l"] {
+        assert!(!seen.contains(steering), "{steering:?}: {seen}");
+    }
 }
 
 #[test]
