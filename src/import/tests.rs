@@ -398,6 +398,43 @@ split = "train[:1000]"
 }
 
 #[test]
+fn of_the_optimizers_of_mlx_the_one_that_is_used_is_read() {
+    let config = "optimizer_config:\n  adam: {eps: 1e-7}\n  adamw: {weight_decay: 0.05}\n  \
+                  muon: {weight_decay: 0.1}\n";
+    let made = |optimizer: &str| {
+        let text = format!("model: a/b\niters: 10\n{optimizer}{config}data: d\n");
+        imported("a.yaml", &text).toml
+    };
+    for (optimizer, line) in [
+        ("", "adam_epsilon = 1e-7"),
+        ("optimizer: AdamW\n", "weight_decay = 0.05"),
+        ("optimizer: muon\n", "weight_decay = 0.1"),
+    ] {
+        let toml = made(optimizer);
+        assert!(toml.contains(line), "{optimizer}: {toml}");
+        let taken = ["adam_epsilon", "weight_decay"].map(|key| toml.matches(key).count());
+        assert_eq!(taken.iter().sum::<usize>(), 1, "{optimizer}: {toml}");
+    }
+}
+
+#[test]
+fn a_schedule_of_mlx_ends_where_its_arguments_say() {
+    for (name, arguments, ratio) in [
+        ("linear_schedule", "1e-4, 1e-5, 100", Some("0.1")),
+        ("cosine_decay", "1e-4, 100, 2e-5", Some("0.2")),
+        ("cosine_decay", "1e-4, 100", None),
+    ] {
+        let text = format!(
+            "model: a/b\niters: 10\nlr_schedule:\n  name: {name}\n  arguments: [{arguments}]\n"
+        );
+        let toml = imported("a.yaml", &text).toml;
+        let line = toml.lines().find_map(|line| line.strip_prefix("min_lr_ratio = "));
+        assert_eq!(line, ratio, "{name}: {toml}");
+        assert!(toml.contains("learning_rate = 0.0001\n"), "{name}: {toml}");
+    }
+}
+
+#[test]
 fn sections_of_unsloth_are_read_as_one() {
     let text = "model: a/b\n\ndata:\n  dataset: o/d\n  format_type: auto\n\ntraining:\n  training_type: lora\n  \
                 max_seq_length: 1024\n  load_in_4bit: true\n  num_epochs: 2\n  learning_rate: 0.0002\n  \
@@ -410,3 +447,40 @@ fn sections_of_unsloth_are_read_as_one() {
                 training_type: full\n  max_steps: 50\n  num_epochs: 0\n  save_steps: 10\n";
     says(told(&imported("full.yaml", full)), snapbox::str![]);
 }
+
+#[test]
+fn one_word_for_all_layers_is_that_also_in_a_list() {
+    for (given, made) in [
+        ("[all-linear]", "\"all-linear\""),
+        ("all-linear", "\"all-linear\""),
+        ("[q_proj]", "[\"q_proj\"]"),
+        ("q_proj,v_proj", "[\"q_proj\", \"v_proj\"]"),
+    ] {
+        let text = format!("training: {{warmup_ratio: 0.1}}\nlora: {{target_modules: {given}}}\n");
+        let toml = imported("a.yaml", &text).toml;
+        assert!(toml.contains(&format!("target_modules = {made}\n")), "{given}: {toml}");
+        assert!(!toml.contains("warmup_steps"), "{toml}");
+    }
+}
+
+#[test]
+fn a_tracker_that_writes_files_is_taken_over_and_another_one_named() {
+    for (tool, setting, trackers, left) in [
+        ("base_model", "use_wandb: true\nwandb_project: mine", "[\"wandb\"]", 0),
+        ("base_model", "mlflow_experiment_name: mine\nuse_tensorboard: true", TWO, 0),
+        ("base_model", "trackio_project_name: mine", "[\"trackio\"]", 0),
+        ("iters: 1\nmodel", "wandb: mine", "[\"wandb\"]", 0),
+        ("iters: 1\nmodel", "report_to: \"wandb, swanlab\"", "[\"wandb\"]", 1),
+        ("model_name_or_path", "report_to: [mlflow, tensorboard]", TWO, 0),
+        ("model_name_or_path", "report_to: comet_ml", "", 1),
+        ("model_name_or_path", "report_to: none", "", 0),
+        ("base_model", "use_wandb: false\nwandb_project:", "", 0),
+    ] {
+        let made = imported("a.yaml", &format!("{tool}: a/b\n{setting}\n"));
+        let line = made.toml.lines().find_map(|line| line.strip_prefix("report_to = "));
+        assert_eq!(line.unwrap_or_default(), trackers, "{setting}: {}", made.toml);
+        assert_eq!(made.left.len(), left, "{setting}: {}", made.toml);
+    }
+}
+
+const TWO: &str = "[\"mlflow\", \"tensorboard\"]";
