@@ -173,7 +173,10 @@ fn proven<'a>(
         _ => {}
     }
     let mut last = Unproven::from(String::new());
-    for known in same.into_iter().filter(|it| it.issuer == issuer) {
+    let mut named: Vec<_> = same.into_iter().filter(|it| it.issuer == issuer).collect();
+    // Several roots may prove it: one with which it was revoked has the first word.
+    named.sort_by_key(|known| known.limits.revoked.is_none());
+    for known in named {
         match check(known) {
             Ok(time) => return Ok((known, time)),
             Err(unproven) => last = unproven,
