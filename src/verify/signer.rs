@@ -77,13 +77,11 @@ pub(super) fn judge(
         Material::Key(hint) => judge_key(hint, bundle, trust, role, finished),
         Material::Chain(chain) => judge_chain(chain, bundle, trust, role, finished),
         Material::Keyless(keyless) => {
-            let key = keyless.certificate.key();
-            let signed =
-                key.map(|key| key.check(&bundle.signed_bytes(), &bundle.signature).is_ok());
+            let key = keyless.key();
+            let signed = key.check(&bundle.signed_bytes(), &bundle.signature).is_ok();
             let content = SignedContent::Statement(&bundle.payload);
             let judged = judge_keyless(keyless, content, trust, role, finished);
-            let algorithm = key.map_or("", |key| key.algorithm());
-            Judged { signed, algorithm, ..judged }
+            Judged { signed: Some(signed), algorithm: key.algorithm(), ..judged }
         }
     }
 }
@@ -115,8 +113,7 @@ pub(super) fn judge_keyless(
     };
     let key_file = known.map(|(known, _)| known.file.clone());
     let (signer, short) = if identity.is_empty() {
-        let key = keyless.certificate.key().and_then(|key| key.hint().ok());
-        let signer = Signer::of_key(&key.unwrap_or_default(), None);
+        let signer = Signer::of_key(&keyless.key().hint().unwrap_or_default(), None);
         (signer, "short-lived certificate".to_owned())
     } else {
         // The key is another one for each signature: the identity is who it is.
