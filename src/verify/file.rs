@@ -1,8 +1,6 @@
 //! Is one file what its bundle says: a data set, say, that somebody signed by itself (`cosign
 //! sign-blob`, `sigstore sign`), or that an in-toto statement is about?
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -14,7 +12,7 @@ use super::trust::Trust;
 use super::trusted_keys_table::Role;
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO, Keyless, parse_message_bundle};
 use crate::artifact::signature::STATEMENT_TYPE;
-use crate::error::{Context, Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::{self, Digest, FileEntry, hash_file};
 
 /// The largest bundle of a file that is read; statements about many files are the largest.
@@ -112,14 +110,7 @@ fn check(
 }
 
 fn read(bundle: &Path) -> Result<Result<FileBundle, Defect>> {
-    let mut bytes = Vec::new();
-    File::open(bundle)
-        .and_then(|file| file.take(BUNDLE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .context_at("cannot read the bundle", bundle)?;
-    if bytes.len() as u64 > BUNDLE_BYTES_MAX {
-        let what = format!("a bundle of more than {BUNDLE_BYTES_MAX} bytes is refused");
-        return Err(Error::signature(what).at(bundle));
-    }
+    let bytes = files::read_bytes(bundle, BUNDLE_BYTES_MAX)?;
     let value = match files::parse_json(&bytes) {
         Ok(value) => value,
         Err(error) => return Ok(Err(Defect::Malformed(error.with_causes()))),
@@ -167,5 +158,29 @@ fn about(bundle: &Bundle, sha256: &Digest) -> Result<String, String> {
     match subjects.iter().any(names_it) {
         true => Ok(predicate.to_owned()),
         false => Err("the statement is about other files".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_waits_at_a_pipe_in_place_of_a_bundle() {
+        use std::sync::mpsc::channel;
+        use std::time::Duration;
+        let folder = tempfile::tempdir().unwrap();
+        let [file, pipe] = ["data.jsonl", "pipe"].map(|name| folder.path().join(name));
+        std::fs::write(&file, "{}\n").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (sender, answer) = channel();
+        std::thread::spawn(move || {
+            let _ = sender.send(verify_file(&file, &pipe, &Trust::default()));
+        });
+        let report = answer.recv_timeout(Duration::from_secs(20)).expect("it does not wait");
+        assert_eq!(report.verdict, Verdict::CouldNotCheck, "{report:#?}");
+        let found = report.checks.iter().find(|it| it.check == Check::Bundle).unwrap();
+        assert!(found.detail.starts_with("not a regular file"), "{}", found.detail);
     }
 }

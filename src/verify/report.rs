@@ -195,6 +195,15 @@ impl Signer {
             (None, _) => format!("key {}", self.hint),
         }
     }
+
+    /// The same for one line: of a key, how its name begins. The hint of who signed with a
+    /// certificate is the name of no key that anybody could know.
+    pub fn short(&self) -> String {
+        match self.certificate {
+            Some(_) => self.name(),
+            None => format!("key {}", self.hint.get(..12).unwrap_or_default()),
+        }
+    }
 }
 
 /// The whole answer.
