@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::data;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Silence, Transfers};
-use crate::files::{RunDirectory, cache_home};
+use crate::files::{DATA_LOCK, MIRRORED_LOCK, RunDirectory, cache_home};
 use crate::hub::{DataLock, Policy, Supply};
 use crate::model::families;
 use crate::stores::StoreAddress;
@@ -71,14 +71,19 @@ pub fn supply_for(
             .at(path)
             .hint(format!("`firebrand pull {}` writes it", config.display())));
     }
-    let own = match run {
-        Some(run) if !access.locked => DataLock::read(&run.data_lock())?,
-        _ => None,
+    let of_run = |name: &str| match run {
+        Some(run) if !access.locked => DataLock::read(&run.join(name)),
+        _ => Ok(None),
     };
+    let own = of_run(DATA_LOCK)?;
+    // Who may write to a mirror says no more than which revisions are meant, and not where the run
+    // has a lock of this machine.
+    let mirrored = if own.is_none() { of_run(MIRRORED_LOCK)? } else { None };
     let policy = Policy {
         locked: access.locked,
         offline: access.offline,
         locks: own.into_iter().chain(beside).collect(),
+        unpinned: mirrored.into_iter().collect(),
         extensions: data::extensions(),
         ..Policy::default()
     };

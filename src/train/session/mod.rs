@@ -234,8 +234,10 @@ impl<'a> Session<'a> {
         self.mirror = mirror.cloned();
     }
 
-    /// Says what was asked of the store that has steps of other machines.
-    pub fn tell_of_store(&self, observer: &mut dyn Observer) {
+    /// Waits until stores have what is saved, and says what was asked of the one that has steps of
+    /// other machines.
+    pub fn tell_of_stores(&mut self, observer: &mut dyn Observer) {
+        self.saving.finish_uploads(observer);
         if let Some(shared) = self.shelf.as_ref().and_then(StepCache::shared) {
             let (store, traffic) = (shared.store().address(), shared.store().traffic());
             if traffic.requests() > 0 {
@@ -245,8 +247,8 @@ impl<'a> Session<'a> {
     }
 
     /// What the artifact needs to know about the run.
-    pub fn finish(self, observer: &mut dyn Observer) -> Result<Record> {
-        self.tell_of_store(observer);
+    pub fn finish(mut self, observer: &mut dyn Observer) -> Result<Record> {
+        self.tell_of_stores(observer);
         if let Some(summary) = self.saving.summary() {
             observer.on(Event::Note(summary));
         }

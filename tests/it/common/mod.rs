@@ -1,6 +1,8 @@
 //! What several tests share: reference files, tiny models, run folders, the program itself.
 
 pub mod hub;
+#[cfg(unix)]
+pub mod machines;
 pub mod recipe;
 pub mod s3;
 #[path = "../../../src/snapshots.rs"]
