@@ -532,7 +532,7 @@ path = "other.jsonl"
 }
 
 #[test]
-fn one_word_for_all_layers_is_that_also_in_a_list() {
+fn what_unsloth_writes_otherwise_means_the_same() {
     for (given, made) in [
         ("[all-linear]", "\"all-linear\""),
         ("all-linear", "\"all-linear\""),
@@ -543,6 +543,10 @@ fn one_word_for_all_layers_is_that_also_in_a_list() {
         let toml = imported("a.yaml", &text).toml;
         assert!(toml.contains(&format!("target_modules = {made}\n")), "{given}: {toml}");
         assert!(!toml.contains("warmup_steps"), "{toml}");
+    }
+    for (given, left) in [("0.0", 0), ("5", 0), ("0.1", 1)] {
+        let text = format!("training:\n  eval_steps: {given}\n");
+        assert_eq!(imported("a.yaml", &text).left.len(), left, "{given}");
     }
 }
 
