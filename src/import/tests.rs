@@ -39,6 +39,7 @@ fn an_axolotl_file_becomes_a_configuration() {
         told(&imported("lora.yml", text)),
         snapbox::str![[r##"
 # Made by `firebrand import` of lora.yml, a configuration of axolotl.
+# Nothing is sent to `wandb`: files for it are in the run directory.
 
 [model]
 base = "NousResearch/Llama-3.2-1B"
@@ -68,6 +69,7 @@ recompute = "layers"
 
 [output]
 dir = "./outputs/lora"
+report_to = ["wandb"]
 
 [[data.train]]
 path = "teknium/GPT4-LLM-Cleaned"
@@ -80,14 +82,12 @@ columns = { messages = "dialogue" }
 
 # Not taken over:
 # line 4, datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
-# line 15, wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
 # line 29, evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
 # line 31, sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
 # line 32, special_tokens: {…}: tokens are those of the model's tokenizer
 
 # What these choose is done by itself: tf32, logging_steps, flash_attention
 LEFT 4 datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
-LEFT 15 wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
 LEFT 29 evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
 LEFT 31 sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
 LEFT 32 special_tokens: {…}: tokens are those of the model's tokenizer
@@ -210,9 +210,9 @@ fn what_is_no_such_file_is_refused() {
         snapbox::str![[r#"
 error[config]: this is not a training configuration of a tool that is known
   at x.yml
-  because none of its keys names a model, as those of axolotl, llama-factory, trl, mlx do
+  because none of its keys names a model, as those of axolotl, llama-factory, trl, mlx, unsloth do
 
-hint: `--from` says which tool it is of: axolotl, llama-factory, trl, mlx
+hint: `--from` says which tool it is of: axolotl, llama-factory, trl, mlx, unsloth
 error[config]: this is not a file of settings
   at x.yml
 error[config]: this is not valid YAML
@@ -312,6 +312,7 @@ fn a_file_of_mlx_becomes_a_configuration() {
         told(&made),
         snapbox::str![[r##"
 # Made by `firebrand import` of lora_config.yaml, a configuration of mlx.
+# Nothing is sent to `wandb`: files for it are in the run directory.
 # Steps are updates here, and micro-batches there: they were divided.
 
 seed = 0
@@ -352,6 +353,7 @@ every_steps = 25
 
 [output]
 dir = "adapters"
+report_to = ["wandb"]
 
 [[data.train]]
 path = "/path/to/training/data/train.jsonl"
@@ -361,12 +363,10 @@ path = "/path/to/training/data/valid.jsonl"
 
 # Not taken over:
 # line 11, num_layers: 16: adapters stand beside all layers; `lora.layers_to_transform` names the numbers of those that are to have one, which are the last so many there
-# line 35, wandb: mine: nothing is sent anywhere; `output.report_to` writes files that others read
 # line 36, iterss: 3: not a setting that is known here; did you mean `iters`?
 
 # What these choose is done by itself: train, val_batches, steps_per_report
 LEFT 11 num_layers: 16: adapters stand beside all layers; `lora.layers_to_transform` names the numbers of those that are to have one, which are the last so many there
-LEFT 35 wandb: mine: nothing is sent anywhere; `output.report_to` writes files that others read
 LEFT 36 iterss: 3: not a setting that is known here; did you mean `iters`?
 
 "##]],
@@ -442,24 +442,111 @@ fn sections_of_unsloth_are_read_as_one() {
                 gradient_checkpointing: \"unsloth\"\n  optim: \"adamw_8bit\"\n  batch_sise: 4\n\nlora:\n  \
                 lora_r: 8\n  target_modules: \"q_proj,v_proj\"\n  use_loftq: true\n  \
                 finetune_mlp_modules: false\n\nlogging:\n  enable_wandb: true\n  wandb_token: secret\n";
-    says(told(&imported("lora.yaml", text)), snapbox::str![]);
+    says(
+        told(&imported("lora.yaml", text)),
+        snapbox::str![[r##"
+# Made by `firebrand import` of lora.yaml, a configuration of unsloth.
+# Nothing is sent to `wandb`: files for it are in the run directory.
+
+seed = 3407
+
+[model]
+base = "a/b"
+weight_format = "nf4"
+
+[data]
+max_seq_len = 1024
+train_on = "assistant"
+
+[lora]
+r = 8
+lora_alpha = 16
+target_modules = ["q_proj", "v_proj"]
+
+[train]
+epochs = 2
+micro_batch_size = 2
+gradient_accumulation_steps = 4
+optimizer = "adamw-8bit"
+learning_rate = [NUMBER]
+lr_scheduler = "linear"
+warmup_steps = 5
+weight_decay = 0.01
+recompute = "layers"
+
+[output]
+report_to = ["wandb"]
+
+[[data.train]]
+path = "o/d"
+
+# Not taken over:
+# line 18, batch_sise: 4: not a setting that is known here; did you mean `batch_size`?
+# line 23, use_loftq: true: an adapter begins as `lora.init_lora_weights` says
+# line 24, finetune_mlp_modules: false: `lora.target_modules` says which layers have an adapter
+
+# What these choose is done by itself: format_type, wandb_token
+LEFT 18 batch_sise: 4: not a setting that is known here; did you mean `batch_size`?
+LEFT 23 use_loftq: true: an adapter begins as `lora.init_lora_weights` says
+LEFT 24 finetune_mlp_modules: false: `lora.target_modules` says which layers have an adapter
+
+"##]],
+    );
     let full = "model: a/b\ndata:\n  local_dataset: [mine.jsonl, other.jsonl]\ntraining:\n  \
                 training_type: full\n  max_steps: 50\n  num_epochs: 0\n  save_steps: 10\n";
-    says(told(&imported("full.yaml", full)), snapbox::str![]);
+    says(
+        told(&imported("full.yaml", full)),
+        snapbox::str![[r##"
+# Made by `firebrand import` of full.yaml, a configuration of unsloth.
+
+seed = 3407
+
+[model]
+base = "a/b"
+
+[data]
+max_seq_len = 2048
+train_on = "all"
+
+[train]
+max_steps = 50
+micro_batch_size = 2
+gradient_accumulation_steps = 4
+optimizer = "adamw-8bit"
+learning_rate = 2e-4
+lr_scheduler = "linear"
+warmup_steps = 5
+weight_decay = 0.01
+
+[checkpoint]
+every_steps = 10
+
+[[data.train]]
+path = "mine.jsonl"
+
+[[data.train]]
+path = "other.jsonl"
+
+"##]],
+    );
 }
 
 #[test]
-fn one_word_for_all_layers_is_that_also_in_a_list() {
+fn what_unsloth_writes_otherwise_means_the_same() {
     for (given, made) in [
         ("[all-linear]", "\"all-linear\""),
         ("all-linear", "\"all-linear\""),
         ("[q_proj]", "[\"q_proj\"]"),
         ("q_proj,v_proj", "[\"q_proj\", \"v_proj\"]"),
     ] {
-        let text = format!("training: {{warmup_ratio: 0.1}}\nlora: {{target_modules: {given}}}\n");
+        let text = format!("training:\n  warmup_ratio: 0.1\nlora:\n  target_modules: {given}\n");
         let toml = imported("a.yaml", &text).toml;
         assert!(toml.contains(&format!("target_modules = {made}\n")), "{given}: {toml}");
         assert!(!toml.contains("warmup_steps"), "{toml}");
+    }
+    for (given, left) in [("0.0", 0), ("5", 0), ("0.1", 1)] {
+        let text = format!("training:\n  eval_steps: {given}\n");
+        assert_eq!(imported("a.yaml", &text).left.len(), left, "{given}");
     }
 }
 

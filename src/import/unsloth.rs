@@ -40,7 +40,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("warmup_steps", Make(warmup_steps)),
     ("max_steps", Make(max_steps)),
     ("save_steps", Make(saved)),
-    ("eval_steps", Make(eval_steps)),
+    ("eval_steps", Make(evaluated)),
     ("weight_decay", Key("train.weight_decay")),
     ("random_seed", Key("seed")),
     ("packing", Key("data.packing")),
@@ -118,6 +118,11 @@ fn saved(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
         Some(0.0) => Ok(()),
         _ => save_steps(node, draft),
     }
+}
+
+/// Never where it is 0.
+fn evaluated(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    if node.is_off() { Ok(()) } else { eval_steps(node, draft) }
 }
 
 fn targets(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {

@@ -135,8 +135,8 @@ impl Trust {
     }
 
     /// Takes away what the user's `trusted-keys.toml` does not allow the keys, authorities and
-    /// identities that are trusted here, and adds none; but one that was revoked is revoked, whoever
-    /// vouches for it.
+    /// identities that are trusted here, and adds none; but one that was revoked is revoked,
+    /// whoever vouches for it.
     ///
     /// # Errors
     /// When there is such a file and it cannot be read.

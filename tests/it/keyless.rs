@@ -371,7 +371,9 @@ hint: `trust.data_keys` asks for a signature
         run.write("signers.toml", signers);
         run.write(user, of_user);
         let said = fails(&["--set", "name=again"]);
-        assert!(said.contains("(https://accounts.example.com) was revoked: left us\n"), "{said}");
+        let because = said.lines().find_map(|line| line.trim().strip_prefix("because the "));
+        let who = "identity `release@example.com` (https://accounts.example.com)";
+        assert_eq!(because, Some(&*format!("{who} was revoked: left us")), "{said}");
     }
     fs::remove_file(run.path(user)).unwrap();
     run.write("signers.toml", LIST);

@@ -328,7 +328,26 @@ fn settings_elsewhere_and_stores_in_the_network_are_refused() {
     ];
     session.close();
     let root = std::fs::canonicalize(run.path("inside")).unwrap().display().to_string();
-    each_says(said.into_iter().map(|said| said.replace(&root, "[ROOT]")), str![]);
+    each_says(
+        said.into_iter().map(|said| said.replace(&root, "[ROOT]")),
+        str![[r#"
+error[usage]: the path is not within the folder of this server
+  at checkpoints/linked/config.toml
+  because it leads out of it
+
+hint: name a path below [ROOT]
+error[usage]: the path is not within the folder of this server
+  at [ROOT]/checkpoints/linked/config.toml
+  because it leads out of it
+
+hint: name a path below [ROOT]
+error[usage]: `output.mirror` is a store in the network
+  at s3://bucket/runs
+  because this server does not use the network
+
+hint: start it with `--allow network`, or name a folder
+"#]],
+    );
 }
 
 #[test]
