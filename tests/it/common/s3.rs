@@ -3,7 +3,6 @@
 //! It is no dependency of the tests, since its features would have everything compiled a second time:
 //! `cargo install s3s-fs --features binary` makes it, as `.ci/run` does.
 
-use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,8 +32,7 @@ impl S3Server {
     /// `what` was not tested.
     pub fn start(what: &str) -> Option<Self> {
         let Some(program) = program() else {
-            let said = format!("\nNOT TESTED: {what}, since there is no `s3s-fs` here\n");
-            std::io::stderr().write_all(said.as_bytes()).unwrap();
+            super::say_not_tested(&format!("{what}, since there is no `s3s-fs` here"));
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
