@@ -1,5 +1,7 @@
 //! The container of every signature: a DSSE envelope inside a sigstore bundle v0.3.
 
+use std::path::{Path, PathBuf};
+
 use crate::artifact::pae::pre_authentication_encoding;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +23,13 @@ const MAX_CERTIFICATES: usize = 10;
 /// The most entries of transparency logs, and the most time stamps, that one signature carries:
 /// each costs a few signature checks.
 const MAX_EVIDENCE: usize = 8;
+
+/// Where the bundle of a file lies, if nobody says otherwise: where `sigstore sign` puts it.
+pub fn bundle_beside(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_os_string();
+    name.push(".sigstore.json");
+    file.with_file_name(name)
+}
 
 /// What a signature names its key by.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use super::signed::{SIGNATURE, SIGNATURE_BYTES_MAX, covered};
 use super::{
     Hub, RemoteFile, RepoKind, RepoName, Settings, model_files, needs_own_code, refuse_disguised,
 };
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, RUNS};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::Transfers;
 use crate::files::{Digest, FileEntry, has_file, read_json};
@@ -152,7 +152,7 @@ impl Supply {
             return self.unpacked(path, name, None);
         }
         let (repo, file) = of_hub(name);
-        match repo.filter(|_| !path.exists() && !path.starts_with("checkpoints")) {
+        match repo.filter(|_| !path.exists() && !path.starts_with(RUNS)) {
             Some(repo) => self.model(&repo, file, revision).map_err(|error| {
                 error.hint(format!("on this machine there is no directory `{name}`"))
             }),

@@ -1,6 +1,5 @@
 //! Shows a run to a person: a live bar on a terminal, a plain line every few seconds elsewhere.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use serde_json::json;
 use crate::event::{
     Evaluation, EvaluationLine, Event, Observer, StepReport, Stop, Timing, bytes, duration,
 };
+use crate::report::recent_steps::RecentSteps;
 use crate::report::{Dashboard, Signals};
 use crate::terminal;
 use crate::trackers::Trackers;
@@ -19,8 +19,6 @@ use crate::trackers::Trackers;
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 /// Between lines about answers that are being written, on a terminal.
 const ANSWERING_INTERVAL: Duration = Duration::from_secs(1);
-/// Steps over which speed is averaged.
-const SPEED_STEPS: usize = 20;
 
 /// The watcher that a person sees.
 pub struct Console {
@@ -40,7 +38,7 @@ pub struct Console {
     done: u64,
     /// Steps that were done before this process.
     done_before: u64,
-    recent: VecDeque<(u64, f64)>,
+    recent: RecentSteps,
     last_plain: Option<Instant>,
     /// When something was last said of answers that are being written, or they were begun.
     answered: Option<Instant>,
@@ -62,7 +60,7 @@ impl Console {
             stop_at: None,
             done: 0,
             done_before: 0,
-            recent: VecDeque::new(),
+            recent: RecentSteps::default(),
             last_plain: None,
             answered: None,
         }
@@ -169,16 +167,8 @@ impl Console {
     }
 
     fn step(&mut self, report: &StepReport, timing: &Timing) {
-        self.recent.push_back((report.tokens, timing.step_seconds));
-        if self.recent.len() > SPEED_STEPS {
-            self.recent.pop_front();
-        }
-        let (tokens, seconds) = self
-            .recent
-            .iter()
-            .fold((0, 0.0), |(tokens, seconds), step| (tokens + step.0, seconds + step.1));
-        #[expect(clippy::cast_precision_loss)] // for display
-        let speed = tokens as f64 / seconds.max(1e-9);
+        self.recent.add(report.tokens, timing.step_seconds);
+        let speed = self.recent.tokens_per_second().unwrap_or_default();
         let reward = report.metrics.get("reward");
         let reward = reward.map_or_else(String::new, |reward| format!("reward {reward:.3}  "));
         let message = format!(
@@ -197,8 +187,7 @@ impl Console {
             terminal::label(bar, &message);
             bar.set_position(report.step);
         } else if self.dashboard.is_none() && self.plain_due(report.step) {
-            #[expect(clippy::cast_precision_loss)] // for display
-            let left = (self.total - report.step) as f64 * seconds / self.recent.len() as f64;
+            let left = self.recent.seconds_of(self.total - report.step).unwrap_or_default();
             let left = duration(left);
             self.say(&format!("step {}/{}  {message}  {left} left", report.step, self.total));
         }

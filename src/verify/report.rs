@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::artifact::envelope::Defect;
 use crate::error::{Error, printable};
 use crate::files::{Digest, FileEntry};
 
@@ -279,6 +280,20 @@ impl Report {
     pub(super) fn stuck(&mut self, check: Check, detail: impl Into<String>) {
         self.verdict = self.verdict.max(Verdict::CouldNotCheck);
         self.push(check, CheckVerdict::Unchecked, detail.into(), None);
+    }
+
+    /// A bundle that cannot be checked.
+    pub(super) fn defect(&mut self, defect: Defect) {
+        match defect {
+            Defect::Unsigned => {
+                let detail = "the envelope holds no signature";
+                self.fail(Check::Bundle, Verdict::Unsigned, detail, "");
+            }
+            Defect::Unsupported(why) => {
+                self.stuck(Check::Bundle, format!("{why}, which cannot be checked yet"));
+            }
+            Defect::Malformed(why) => self.fail(Check::Bundle, Verdict::Tampered, why, ""),
+        }
     }
 
     /// An error while looking.

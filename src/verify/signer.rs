@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::chain::{self, Reading};
 use super::keyless::{self, SignedContent, Unproven};
-use super::report::Signer;
+use super::report::{Check, Report, Signer, Verdict};
 use super::trust::Trust;
 use super::trusted_keys::TrustedIdentity;
 use super::trusted_keys_table::Role;
@@ -62,6 +62,30 @@ pub(super) struct Judged {
     pub signed: Option<bool>,
     /// Which signatures it makes.
     pub algorithm: &'static str,
+}
+
+impl Judged {
+    /// Puts it into a report, with what is said of a signature that was not checked, and of one
+    /// that is not this signer's.
+    pub fn tell(self, (unchecked, forged): (&str, &str), report: &mut Report) {
+        match &self.objection {
+            None => report.pass(Check::Key, self.name.trim_start_matches("key ")),
+            Some(why) => {
+                let detail = format!("the {} {why}", self.name);
+                report.fail(Check::Key, Verdict::Untrusted, detail, self.hint);
+            }
+        }
+        match self.signed {
+            None => report.skip(Check::Signature, unchecked),
+            // A signature over the bytes of a file says nothing of how it was made.
+            Some(true) if self.algorithm.is_empty() => {
+                report.pass(Check::Signature, "over the file");
+            }
+            Some(true) => report.pass(Check::Signature, self.algorithm),
+            Some(false) => report.fail(Check::Signature, Verdict::Tampered, forged, ""),
+        }
+        report.signer = Some(self.signer);
+    }
 }
 
 /// Looks at the signer of a bundle who should be one for `role`.

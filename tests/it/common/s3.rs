@@ -34,8 +34,7 @@ impl S3Server {
     /// `what` was not tested.
     pub fn start(what: &str) -> Option<Self> {
         let Some(program) = program() else {
-            let said = format!("\nNOT TESTED: {what}, since there is no `s3s-fs` here\n");
-            std::io::stderr().write_all(said.as_bytes()).unwrap();
+            super::say_not_tested(&format!("{what}, since there is no `s3s-fs` here"));
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
