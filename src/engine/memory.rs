@@ -15,7 +15,8 @@ pub struct Estimate {
     pub optimizer: u64,
     /// What the forward pass keeps for the backward pass.
     pub activations: u64,
-    /// Scores of one block of queries; on the CPU there is no such tensor.
+    /// Scores of one block of queries; on the CPU, and on a GPU where rows are short, there is no
+    /// such tensor.
     pub attention: u64,
     /// One chunk of logits, with its softmax and temporaries.
     pub logits: u64,
@@ -175,7 +176,8 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
     // Until the last gradient has come back; it and its gradient.
     let beside = 2 * tokens * description.beside_stream() as u64 * F32;
     let learning = if work.adapted { trained.count } else { description.parameters };
-    let scores = tokens * description.query_heads() as u64 * length.min(BLOCK) as u64 * F32;
+    let heads = description.heads_with_scores((rows, length)) as u64;
+    let scores = tokens * heads * length.min(BLOCK) as u64 * F32;
     // The gradient of the embedding is made before it is added to that of the output projection.
     let table = (description.vocabulary * description.hidden) as u64 * F32;
     let table = if work.adapted { 0 } else { table };

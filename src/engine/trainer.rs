@@ -91,6 +91,7 @@ impl Trainer {
         model.linears(&mut |_, linear| {
             drops |= linear.adapter.as_ref().is_some_and(|adapter| adapter.drops());
         });
+        model.place_together();
         let scaled = model.computing.arithmetic == Arithmetic::MixedF16;
         Self {
             objective: objectives::by_default(),

@@ -29,7 +29,9 @@ pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place}
 use std::collections::BTreeMap;
 
 use super::names::CheckpointNames;
-use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
+use crate::ops::{
+    Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling, keeps_no_scores,
+};
 use crate::weights::Element;
 use crate::weights::ggml::TensorType;
 
@@ -376,9 +378,11 @@ impl Description {
         shared + self.layer_inputs.map_or(0, |inputs| inputs.projection.dims[0])
     }
 
-    /// Most query heads of a layer.
-    pub fn query_heads(&self) -> usize {
+    /// Most query heads of a layer whose scores are in the memory of a GPU, for so many rows of a
+    /// length.
+    pub fn heads_with_scores(&self, size: (usize, usize)) -> usize {
         let attention = self.layers.iter().flat_map(LayerDescription::attention);
-        attention.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
+        let kept = attention.filter(|of| of.sinks.is_some() || !keeps_no_scores(of.config, size));
+        kept.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use crate::model::{Parameter, PassContext, Visitor};
-use crate::ops::{cpu, from_vec, project, wide};
+use crate::ops::{LowRankFactors, cpu, from_vec, project, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// `y = x·Wᵀ + b`, or what an adapter makes of it.
@@ -63,6 +63,10 @@ pub trait AdapterBranch: Send + Sync {
     fn published(&self) -> Option<Box<dyn AdapterBranch>> {
         None
     }
+    /// Its factors, where `s·(x·Aᵀ)·Bᵀ` of the whole input is all that it adds.
+    fn factors(&self, _context: &PassContext) -> Option<LowRankFactors> {
+        None
+    }
     /// The same as the kernels of the CPU know it, beside `weight`; none on other devices, or if
     /// it is something that they do not know.
     fn low_rank(&self, weight: &cpu::HostTensor, context: &PassContext) -> Option<cpu::LowRank>;
@@ -83,7 +87,7 @@ impl Linear {
     }
 
     /// Its adapter, unless adapters are off.
-    fn adapter_in(&self, context: &PassContext) -> Option<&dyn AdapterBranch> {
+    pub fn adapter_in(&self, context: &PassContext) -> Option<&dyn AdapterBranch> {
         self.adapter.as_deref().filter(|_| !context.adapters_off)
     }
 

@@ -133,6 +133,19 @@ impl Model {
         matrices.for_each(|matrix| matrix.round(format));
     }
 
+    /// Puts frozen matrices of linear layers of one input below each other on a GPU, so that one
+    /// product is made of all. Nothing else changes, and later changes of a matrix only undo that.
+    pub fn place_together(&mut self) {
+        if self.device == Device::flex() {
+            return;
+        }
+        for layer in &mut self.layers {
+            layer.place_together(self.computing.limits);
+            // What was copied is not kept until the next layer is.
+            self.device.memory_cleanup();
+        }
+    }
+
     /// What enters the first layer, `[tokens, hidden]`, and the inputs that layers have of their
     /// own, which go into the side streams of the pass.
     pub fn embed(&self, tokens: &Tensor<1, Int>, context: &PassContext) -> Tensor<2> {

@@ -44,3 +44,17 @@ pub fn gate_factor(
     };
     open * up
 }
+
+/// The same of gate and up beside each other, `[tokens, gate · up]`, on a GPU; none elsewhere.
+pub fn gate_beside(
+    activation: Activation,
+    gate_up: &Tensor<2>,
+    arithmetic: Arithmetic,
+) -> Option<Tensor<2>> {
+    #[cfg(feature = "gpu")]
+    if gpu::holds(gate_up) {
+        return Some(gpu::gated_beside(activation, gate_up.clone(), arithmetic.factors()));
+    }
+    let _ = (activation, gate_up, arithmetic);
+    None
+}

@@ -21,23 +21,25 @@ mod soft_cap;
 mod tensors;
 
 pub use attention::{
-    AttentionGradients, AttentionInputs, Documents, attend, attend_backward, attend_cached,
-    attend_composed,
+    AttentionGradients, AttentionInputs, Documents, attend, attend_backward, attend_beside,
+    attend_beside_backward, attend_cached, attend_composed, attends_beside, keeps_no_scores,
 };
 pub use branch::Branch;
 pub use convolution::{causal_convolution, convolution_step};
 pub use delta_rule::{
     DeltaInputs, NORM_EPSILON, delta_step, gated_delta_rule, gated_delta_rule_with_state, log_decay,
 };
-pub use gate::{gate, gate_factor};
+pub use gate::{gate, gate_beside, gate_factor};
 pub use given::GivenGradients;
-pub use norm::{rms_norm, rms_norm_factor};
+pub use norm::{rms_norm, rms_norm_backward, rms_norm_factor};
 pub use options::{
     Activation, AttentionConfig, DeltaHeads, Heads, LogitConfig, QueryScale, RopeScaling,
 };
-pub use product::{HalfProduct, low_rank, product, project};
+pub use product::{
+    HalfProduct, LowRankFactors, low_rank, low_rank_together, lying_together, product, project,
+};
 pub use reading::{Reading, begin_reading};
-pub use rotary::{Angles, Frequencies, Rotary, rotate};
+pub use rotary::{Angles, Frequencies, Rotary, rotate, rotate_beside};
 pub use sequences::CHUNK;
 pub use soft_cap::{soft_cap, soft_cap_slope};
 pub use tensors::{begun, flat, from_bf16, from_vec, host, indices, wide};

@@ -11,7 +11,7 @@ use crate::device::{Arithmetic, ComputeConfig, Failure, attempt};
 use crate::ops::{
     Activation, AttentionConfig, AttentionInputs, Documents, Frequencies, Heads, RopeScaling,
     attend, attend_backward, attend_cached, from_vec, gate, host, indices, product, project,
-    rms_norm, rotate,
+    rms_norm, rms_norm_backward, rotate,
 };
 use crate::random::Stream;
 
@@ -83,12 +83,15 @@ pub static OPERATIONS: &[Operation] = &[
     operation("products as layers have them", 1e-5, layers::layer_products),
     operation("projection", 1e-5, projection),
     operation("projection of low rank", 1e-5, layers::adapted),
+    operation("projections of one input", 1e-5, layers::together),
     operation("rms norm", 1e-5, norm),
     operation("rotary", 1e-6, rotary),
+    operation("rotary of all heads", 1e-6, layers::rotary_beside),
     operation("gate", 1e-5, silu_gate),
     operation("gate by GELU", 1e-5, gelu_gate),
     operation("softmax", 1e-5, soft),
     operation("attention", 2e-5, attention),
+    operation("attention over tiles", 2e-5, layers::long_attention),
     operation("attention in a window", 2e-5, windowed),
     operation("attention with a cap", 2e-5, capped),
     operation("attention with sinks", 2e-5, sinking),
@@ -105,6 +108,10 @@ pub static OPERATIONS: &[Operation] = &[
     Operation {
         arithmetic: Arithmetic::MixedF16,
         ..operation("projection of low rank in f16", 4e-3, layers::adapted)
+    },
+    Operation {
+        arithmetic: Arithmetic::MixedF16,
+        ..operation("projections of one input in f16", 6e-3, layers::together)
     },
     Operation {
         arithmetic: Arithmetic::MixedF16,
@@ -273,7 +280,9 @@ fn projection(device: &Device, computing: ComputeConfig) -> Outputs {
 fn norm(device: &Device, _: ComputeConfig) -> Outputs {
     let (x, gain) = (leaf([31, 64], "x", device), leaf([64], "gain", device));
     let y = rms_norm(x.clone(), gain.clone(), 1e-5);
-    let d = random([31, 64], "d", device);
+    let [d, past] = ["d", "past"].map(|name| random([31, 64], name, device));
+    let both = [d.clone(), past];
+    let and_past = rms_norm_backward(x.clone().inner(), gain.clone().inner(), 1e-5, both);
     let forward = host(y.clone().inner());
     let mut tape = (y * d).backward();
     let d_x = x.grad_remove(&mut tape).map(host);
@@ -282,6 +291,7 @@ fn norm(device: &Device, _: ComputeConfig) -> Outputs {
         ("forward", forward),
         ("d x", d_x.unwrap_or_default()),
         ("d gain", d_gain.unwrap_or_default()),
+        ("d x and what is past", host(and_past)),
     ]
 }
 

@@ -136,6 +136,60 @@ pub fn low_rank(
     None
 }
 
+/// Factors `A: [rank, in]` and `B: [out, rank]` of an addition of low rank, and what it is
+/// multiplied with.
+pub struct LowRankFactors {
+    /// `A` and `B`.
+    pub factors: [Tensor<2>; 2],
+    /// The factor `s`.
+    pub scale: f64,
+}
+
+/// Constants `[out, in]` that lie below each other on a GPU, as the matrix that they are there.
+pub fn lying_together(parts: &[&Tensor<2>]) -> Option<Tensor<2>> {
+    #[cfg(feature = "gpu")]
+    if parts.iter().all(|part| crate::ops::gpu::holds(part)) {
+        return crate::ops::gpu::lying_together(parts);
+    }
+    let _ = parts;
+    None
+}
+
+/// What several layers of one input give, beside each other: `weight` has their weights below each
+/// other. None where they are too large for one product, or not alike enough for it.
+pub fn low_rank_together(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    all: &[LowRankFactors],
+    computing: ComputeConfig,
+) -> Option<Tensor<2>> {
+    #[cfg(feature = "gpu")]
+    {
+        use crate::ops::gpu;
+        let ([tokens, inner], [outputs, _], first) = (x.dims(), weight.dims(), all.first()?);
+        #[expect(clippy::float_cmp)] // one factor stands for all
+        let alike = |other: &LowRankFactors| {
+            let rank = |of: &LowRankFactors| of.factors[0].dims()[0];
+            other.scale == first.scale && rank(other) == rank(first)
+        };
+        let small = tokens <= computing.limits.rows_of_product(inner, outputs);
+        let takes = (2..=3).contains(&all.len()) && gpu::takes_parts(weight, all.len());
+        if !(small && takes && all.iter().all(alike)) {
+            return None;
+        }
+        let factors: Vec<_> = all.iter().map(|of| of.factors.clone()).collect();
+        #[expect(clippy::cast_possible_truncation)] // activations are f32
+        let scale = first.scale as f32;
+        let of = gpu::Together { count: all.len(), scale, factors: computing.arithmetic.factors() };
+        Some(gpu::low_rank_together(x.clone(), weight.clone(), &factors, of))
+    }
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = (x, weight, all, computing);
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 #[cfg(feature = "gpu")]
 use crate::ops::gpu;
-use crate::ops::{QueryScale, RopeScaling, from_vec};
+use crate::ops::{Heads, QueryScale, RopeScaling, from_vec};
 
 /// Cosines and sines by position, `[tokens, 1, width]` each; both halves are equal.
 pub type Angles = (Tensor<3>, Tensor<3>);
@@ -219,6 +219,18 @@ pub fn rotate(x: Tensor<3>, (cosines, sines): &Angles) -> Tensor<3> {
     let [left, right] = [x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half)];
     let turned = Tensor::cat(vec![right.neg(), left], 2);
     x * cosines.clone() + turned * sines.clone()
+}
+
+/// The same of queries and keys that lie beside each other and before values, which stay as they
+/// are: `[tokens, queries · keys · values]`, on a GPU; none elsewhere.
+pub fn rotate_beside(qkv: &Tensor<2>, rotary: &Rotary, heads: Heads) -> Option<Tensor<2>> {
+    #[cfg(feature = "gpu")]
+    if gpu::holds(qkv) {
+        let Rotary { queries, keys } = rotary.clone();
+        return Some(gpu::rotate_beside(qkv.clone(), queries, keys, heads));
+    }
+    let _ = (qkv, rotary, heads);
+    None
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use crate::model::{
     AdapterBranch, Description, Dropout, Linear, Matrix, Parameter, PassContext, Visitor,
 };
 use crate::ops::cpu::{HostTensor, LowRank};
-use crate::ops::{from_vec, host, low_rank, project};
+use crate::ops::{LowRankFactors, from_vec, host, low_rank, project};
 use crate::random::Stream;
 
 /// Names of the two matrices, as PEFT has them.
@@ -271,6 +271,12 @@ impl AdapterBranch for Branch {
         let y = linear.frozen(x.clone(), context);
         let x = dropped.unwrap_or(x);
         y + self.low_rank_of(x, context)
+    }
+
+    fn factors(&self, context: &PassContext) -> Option<LowRankFactors> {
+        let whole = context.dropout.is_none() || self.dropout == 0.0;
+        let factors = [&self.a, &self.b].map(|factor| factor.value.clone());
+        whole.then_some(LowRankFactors { factors, scale: self.scale })
     }
 
     fn drops(&self) -> bool {

@@ -1,9 +1,10 @@
 //! An MLP with a gate (Shazeer 2020): `down(activation(gate(x)) ⊙ up(x))`.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::joint::{JointLinear, JointNarrow, JointOnCpu};
 use super::linear::NamedLinear;
+use crate::device::{Arithmetic, DeviceLimits};
 use crate::error::Result;
 use crate::model::description::GatedMlpDescription;
 use crate::model::{PassContext, WeightSource};
@@ -11,7 +12,7 @@ use crate::ops::cpu::{
     AsLhs, Back, F32, Left, Narrow, Number, PathGradients, Projection, View, decode_outputs, gated,
     gated_backward,
 };
-use crate::ops::{Activation, gate, gate_factor};
+use crate::ops::{Activation, gate_beside, gate_factor};
 
 /// The weights.
 pub struct GatedMlp {
@@ -58,12 +59,33 @@ impl GatedMlp {
 
     /// `[tokens, hidden]` in and out.
     pub fn forward(&self, x: Tensor<2>, context: &PassContext) -> Tensor<2> {
-        let [to_gate, up] = self.gate_up.forward(x, context);
-        let through = match context.dropout {
-            None => gate_factor(self.activation, to_gate, up, context.computing.arithmetic),
-            Some(_) => gate(self.activation, to_gate, up),
+        let arithmetic = match context.dropout {
+            None => context.computing.arithmetic,
+            Some(_) => Arithmetic::F32,
         };
+        let through = self.gate_beside(&x, context, arithmetic).unwrap_or_else(|| {
+            let [to_gate, up] = self.gate_up.forward(x, context);
+            gate_factor(self.activation, to_gate, up, arithmetic)
+        });
         self.down.linear.forward(through, context)
+    }
+
+    /// What is let through, of gate and up as one product gives them on a GPU.
+    fn gate_beside(
+        &self,
+        x: &Tensor<2>,
+        context: &PassContext,
+        arithmetic: Arithmetic,
+    ) -> Option<Tensor<2>> {
+        if *context.device() == Device::flex() {
+            return None;
+        }
+        gate_beside(self.activation, &self.gate_up.beside(x, context)?, arithmetic)
+    }
+
+    /// Makes one product of gate and up possible on a GPU.
+    pub fn place_together(&mut self, limits: DeviceLimits) {
+        self.gate_up.place_together(limits);
     }
 
     /// As the kernels of the CPU know it.

@@ -4,6 +4,8 @@
 use burn::tensor::Tensor;
 
 use super::linear::NamedLinear;
+use super::together::{forward_together, place_together};
+use crate::device::DeviceLimits;
 use crate::error::Result;
 use crate::model::description::JointDescription;
 use crate::model::{PassContext, WeightSource};
@@ -72,6 +74,21 @@ impl<const N: usize> JointLinear<N> {
                 })
             }
         }
+    }
+
+    /// The same beside each other, `[tokens, outputs of all]`, where that takes one product.
+    pub fn beside(&self, x: &Tensor<2>, context: &PassContext) -> Option<Tensor<2>> {
+        match self {
+            Self::Separate(linears) => {
+                forward_together(&linears.each_ref().map(|to| &to.linear), x, context)
+            }
+            Self::Fused(to_all, _) => Some(to_all.linear.forward(x.clone(), context)),
+        }
+    }
+
+    /// Makes one product of all possible on a GPU.
+    pub fn place_together(&mut self, limits: DeviceLimits) {
+        place_together(self.linears().into_iter().map(|to| &mut to.linear).collect(), limits);
     }
 
     /// As the kernels of the CPU know them.

@@ -19,6 +19,7 @@ mod decode;
 mod norm;
 mod short_conv;
 mod sum;
+mod together;
 
 use burn::tensor::{Gradients as Tape, Tensor};
 
@@ -41,6 +42,7 @@ pub use linear::NamedLinear;
 pub use norm::{Norm, NormOnCpu};
 pub use short_conv::{SavedShortConv, ShortConv, ShortConvOnCpu};
 pub use sum::{SavedTerm, Sum, SumOnCpu};
+pub use together::{forward_together, place_together};
 
 use crate::error::Result;
 use crate::model::description::{BlockDescription, Rope};

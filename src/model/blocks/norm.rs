@@ -1,13 +1,13 @@
 //! Root mean square norm with a gain, forward and backward.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::device::Arithmetic;
 use crate::error::Result;
 use crate::model::description::{NormDescription, NormGain};
 use crate::model::{Parameter, Visitor, WeightSource};
 use crate::ops::cpu::{self, AsLhs, HostTensor, Number, PathGradients};
-use crate::ops::{rms_norm, rms_norm_factor};
+use crate::ops::{rms_norm, rms_norm_backward, rms_norm_factor};
 
 /// The weights of a norm.
 pub struct Norm {
@@ -63,6 +63,18 @@ impl Norm {
             true => rms_norm_factor(x, self.factors(), self.epsilon, arithmetic),
             false => self.forward(x),
         }
+    }
+
+    /// Whether [`Self::backward_with`] is for `x: [tokens, features]`: a GPU has a kernel for it,
+    /// and nothing is wanted of the gain.
+    pub fn has_gradient_by_hand(&self, x: &Tensor<2>) -> bool {
+        let frozen = !self.gain.trainable && self.gain.value.dims()[0] == x.dims()[1];
+        frozen && x.device() != Device::flex()
+    }
+
+    /// The gradient of `x` for that of what it becomes, and `past` added to it.
+    pub fn backward_with(&self, x: Tensor<2>, d: Tensor<2>, past: Tensor<2>) -> Tensor<2> {
+        rms_norm_backward(x, self.factors(), self.epsilon, [d, past])
     }
 
     /// A copy whose gain is a leaf of a tape if it learns.

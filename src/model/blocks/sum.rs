@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, activation::sigmoid};
 use super::linear::NamedLinear;
 use super::norm::{Norm, NormOnCpu};
 use super::{Block, BlockOnCpu, SavedBlock, Setting};
+use crate::device::DeviceLimits;
 use crate::error::Result;
 use crate::model::description::{Rope, TermDescription};
 use crate::model::{PassContext, Visitor, WeightSource};
@@ -83,6 +84,11 @@ impl Sum {
             block.linears().into_iter().chain(gate)
         };
         self.terms.iter_mut().flat_map(of_term).collect()
+    }
+
+    /// Makes one product of layers of one input possible on a GPU.
+    pub fn place_together(&mut self, limits: DeviceLimits) {
+        self.terms.iter_mut().for_each(|term| term.block.place_together(limits));
     }
 
     /// Visits what is no linear layer; `path` is that of the decoder layer.

@@ -1,10 +1,13 @@
 //! A decoder layer: blocks between residual additions, one after the other.
 
 mod on_cpu;
+mod tape_start;
 
 use burn::tensor::Tensor;
 
 use self::on_cpu::{LayerOnCpu, SavedLayer, decode_on_cpu};
+use self::tape_start::TapeStart;
+use crate::device::DeviceLimits;
 use crate::error::Result;
 use crate::model::blocks::{BlockActivity, BlockCache, LayerHeads, TapedBlock};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
@@ -45,8 +48,7 @@ pub enum LayerSaved<'a> {
 /// The forward pass of a part, on a tape.
 pub struct TapedResidual {
     residual: Residual,
-    /// A leaf.
-    input: Tensor<2>,
+    start: TapeStart,
     /// What is added, before it is multiplied.
     output: Tensor<2>,
     block: TapedBlock,
@@ -113,13 +115,12 @@ impl Residual {
         (context, picks): (&PassContext, bool),
     ) -> (Tensor<2>, TapedResidual) {
         let residual = self.tracked();
-        let input = x.clone().autodiff().require_grad();
-        let entering = residual.entering(input.clone(), context);
+        let (entering, start) = residual.enter_tape(x.clone(), context);
         let (y, block) = residual.block.taped(entering, (context, picks));
         let output = residual.leaving(y);
         let x = if picks { context.picked(x) } else { x };
         let sum = x + self.times(output.clone().inner());
-        (sum, TapedResidual { residual, input, output, block })
+        (sum, TapedResidual { residual, start, output, block })
     }
 
     /// The visitor sees linear layers first, so that adapters come in the order of their layers.
@@ -152,15 +153,14 @@ impl TapedResidual {
         let d_output = self.residual.times(d.clone());
         let mut tapes = vec![GivenGradients::of(self.output, d_output).backward()];
         self.residual.block.back(self.block, (context, picks), &mut tapes);
-        let first = tapes.last_mut().expect("there is one");
-        let d_input = self.input.grad_remove(first).expect("it is a leaf of the tape");
-        let residual = &mut self.residual;
+        let d = if picks { context.spread(d) } else { d };
+        let (residual, first) = (&mut self.residual, tapes.last_mut().expect("there is one"));
+        let d_input = self.start.gradient(residual.before.as_ref(), first, d);
         sums.collect(&mut tapes, |visitor| {
             residual.visit_linears(path, visitor);
             residual.visit_norms(path, visitor);
         });
-        let d = if picks { context.spread(d) } else { d };
-        d_input + d
+        d_input
     }
 }
 
@@ -323,6 +323,11 @@ impl Layer {
         for named in self.residuals.iter_mut().flat_map(|residual| residual.block.linears()) {
             change(&format!("{}.{}", self.path, named.name), &mut named.linear);
         }
+    }
+
+    /// Makes one product of linear layers of one input possible on a GPU.
+    pub fn place_together(&mut self, limits: DeviceLimits) {
+        self.residuals.iter_mut().for_each(|residual| residual.block.place_together(limits));
     }
 
     /// A copy whose trainable parameters are leaves of a tape.

@@ -1,14 +1,18 @@
 //! Scaled dot-product attention with grouped queries, inside documents only, with its gradient.
 //!
-//! Two implementations: tensor operations under a mask, for any device; and the kernels of the CPU
-//! (`cpu/attention.rs`), which never touch what a query may not see. Tests compare both.
+//! Three implementations: tensor operations under a mask, for any device; the kernels of the CPU
+//! (`cpu/attention.rs`), which never touch what a query may not see; and those of GPUs for short
+//! rows (`fused`), which keep no scores. Tests compare them.
 
 mod blocks;
+mod fused;
 mod portable;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
+
+pub use fused::{attend_beside, attend_beside_backward, attends_beside, keeps_no_scores};
 
 use crate::device::ComputeConfig;
 use crate::ops::sequences::Sequences;
@@ -32,6 +36,8 @@ pub struct Documents {
     /// For the portable implementation: made when they are needed, and then for all layers of the
     /// same kind.
     blocks: Arc<Mutex<Vec<((AttentionConfig, bool), Blocks)>>>,
+    /// For the kernels of GPUs, likewise.
+    kernels: fused::MadeKernels,
     /// For what goes through each document from its beginning.
     sequences: Arc<Sequences>,
 }
@@ -55,15 +61,15 @@ impl Documents {
         }
         let numbers = numbers.to_vec();
         let sequences = Arc::new(Sequences::new(&spans, rows * length));
-        let (branches, blocks) = (Vec::new(), Arc::default());
-        Self { rows, length, numbers, spans, branches, blocks, sequences }
+        let (branches, blocks, kernels) = (Vec::new(), Arc::default(), Arc::default());
+        Self { rows, length, numbers, spans, branches, blocks, kernels, sequences }
     }
 
     /// The same, in which documents go on in several ways: for attention alone, since what goes
     /// through a document from its beginning takes it as it lies there.
     #[must_use]
     pub fn with_branches(self, branches: Vec<Branch>) -> Self {
-        Self { branches, blocks: Arc::default(), ..self }
+        Self { branches, blocks: Arc::default(), kernels: Arc::default(), ..self }
     }
 
     /// How documents go on in several ways.
@@ -137,12 +143,15 @@ pub fn attend<'a>(
     {
         return output;
     }
+    if let Some(output) = fused::attend(inputs, config, documents, computing) {
+        return output;
+    }
     let blocks = documents.blocks(config, computing, inputs);
     portable::packed(inputs, config, documents, &blocks, computing)
 }
 
-/// Gradients for the gradient `d_output` of what [`attend`] gave, in the portable implementation;
-/// the kernels of the CPU have theirs where a whole block is theirs.
+/// Gradients for the gradient `d_output` of what [`attend`] gave; the kernels of the CPU have
+/// theirs where a whole block is theirs.
 pub fn attend_backward<'a>(
     inputs: impl Into<AttentionInputs<'a>>,
     d_output: &Tensor<2>,
@@ -151,6 +160,10 @@ pub fn attend_backward<'a>(
     computing: ComputeConfig,
 ) -> AttentionGradients {
     let inputs = inputs.into();
+    if let Some(gradients) = fused::attend_backward(inputs, d_output, config, documents, computing)
+    {
+        return gradients;
+    }
     let blocks = documents.blocks(config, computing, inputs);
     portable::backward(inputs, d_output, config, documents, &blocks, computing)
 }

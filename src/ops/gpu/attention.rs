@@ -13,7 +13,7 @@ use super::launch::{elem, empty, grid, max_of_units, sum_of_units, units_of_row}
 use super::{cube, plain};
 
 /// Less than any score.
-const HIDDEN: f32 = -3.0e38;
+pub(super) const HIDDEN: f32 = -3.0e38;
 
 /// Which rows of scores there are and what they may see.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ fn sees(
 
 /// A score, scaled and capped.
 #[cube]
-fn score(raw: f32, scale: f32, cap: f32, #[comptime] capped: bool) -> f32 {
+pub(super) fn score(raw: f32, scale: f32, cap: f32, #[comptime] capped: bool) -> f32 {
     if comptime!(capped) { (raw * scale / cap).tanh() * cap } else { raw * scale }
 }
 

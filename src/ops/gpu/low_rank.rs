@@ -15,8 +15,43 @@ const TILE: usize = 32;
 /// Rows between the results of a unit: 256 units are 8 rows of a tile.
 const STRIDE: usize = 8;
 
-/// `across`: the factor is `[rank, width]`, else `[width, rank]`. The first column of tiles also
-/// writes `s · h` for the gradients of the factors.
+/// Where the factor is one of blocks with nothing beside them, the block that a column is in.
+#[cube]
+fn block_of(column: usize, #[comptime] heights: [usize; 3]) -> usize {
+    let mut block = 0usize.runtime();
+    if column >= comptime!(heights[0]) {
+        block += 1;
+    }
+    if column >= comptime!(heights[0] + heights[1]) {
+        block += 1;
+    }
+    block
+}
+
+/// Where a tile of columns begins and ends with summing over the rank: where the factor is one of
+/// several blocks there is nothing beside them. The first tile goes through all.
+#[cube]
+fn steps_of_tile(
+    first_column: usize,
+    #[comptime] rank: usize,
+    #[comptime] width: usize,
+    #[comptime] heights: [usize; 3],
+) -> (usize, usize) {
+    let parts = comptime!(heights.iter().filter(|height| **height > 0).count());
+    let mut first = 0usize.runtime();
+    let mut end = rank.runtime();
+    if comptime!(parts > 1) {
+        if first_column > 0 {
+            let last = min(first_column + comptime!(TILE - 1), comptime!(width - 1).runtime());
+            first = block_of(first_column, heights) * comptime!(rank / parts);
+            end = (block_of(last, heights) + 1) * comptime!(rank / parts);
+        }
+    }
+    (first, end)
+}
+
+/// `across`: the factor is `[rank, width]`, else `[width, rank]`, of blocks of so many rows. The
+/// first column of tiles also writes `s · h` for the gradients of the factors.
 #[cube(launch)]
 fn add_low_rank<O: Float>(
     hidden: &[f32],
@@ -27,12 +62,11 @@ fn add_low_rank<O: Float>(
     #[comptime] rank: usize,
     #[comptime] width: usize,
     #[comptime] across: bool,
+    #[comptime] heights: [usize; 3],
     #[define(O)] _to: ElemType,
 ) {
-    let unit = UNIT_POS as usize;
-    let (column, row) = (unit % TILE, unit / TILE);
-    let first_row = CUBE_POS_Y as usize * TILE;
-    let first_column = CUBE_POS_X as usize * TILE;
+    let (column, row) = (UNIT_POS as usize % TILE, UNIT_POS as usize / TILE);
+    let (first_column, first_row) = (CUBE_POS_X as usize * TILE, CUBE_POS_Y as usize * TILE);
     let rows = y.len() / width;
     let mut left = Shared::<[f32]>::new_slice(comptime!(TILE * TILE));
     let mut right = Shared::<[f32]>::new_slice(comptime!(TILE * TILE));
@@ -40,8 +74,9 @@ fn add_low_rank<O: Float>(
     let mut sum1 = f32::new(0.0);
     let mut sum2 = f32::new(0.0);
     let mut sum3 = f32::new(0.0);
-    let mut step = 0;
-    while step < rank {
+    let (first_step, end) = steps_of_tile(first_column, rank, width, heights);
+    let mut step = first_step;
+    while step < end {
         sync_cube();
         #[unroll]
         for part in 0..4usize {
@@ -98,14 +133,29 @@ fn add_at(y: &mut [f32], token: usize, output: usize, #[comptime] width: usize, 
     }
 }
 
+/// How the factor of an addition lies in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Factor<'a> {
+    /// `[rank, width]`.
+    Across,
+    /// `[width, rank]`, of blocks of so many rows and as many columns each, three at most.
+    Blocks(&'a [usize]),
+}
+
 /// `y + s · h · F`, and `s · h` in a format. `y` is a fresh result, which is written over.
 pub(super) fn add(
     y: CubeTensor,
     hidden: CubeTensor,
     factor: CubeTensor,
-    (scale, across): (f32, bool),
+    (scale, lies): (f32, Factor),
     to: DType,
 ) -> (CubeTensor, CubeTensor) {
+    let (across, parts) = match lies {
+        Factor::Across => (true, [].as_slice()),
+        Factor::Blocks(heights) => (false, heights),
+    };
+    let mut heights = [0; 3];
+    heights[..parts.len()].copy_from_slice(parts);
     let (hidden, factor) = (into_contiguous(hidden), into_contiguous(factor));
     let [rows, width] = [y.meta.shape()[0], y.meta.shape()[1]];
     let rank = hidden.meta.shape()[1];
@@ -124,6 +174,7 @@ pub(super) fn add(
         rank,
         width,
         across,
+        heights,
         elem(to),
     );
     (y, scaled)

@@ -2,17 +2,21 @@
 //! computes what the portable form does. They use no atomics, so that results repeat themselves.
 //!
 //! `launch` has what they share; `norm`, `rotary`, `gate` and `low_rank` stand on tapes with
-//! gradients by hand (`taped`), `attention`, `loss` and `update` are given plain tensors.
+//! gradients by hand (`taped`; `together` where matrices lie beside each other, as `parts` puts
+//! them), `attention`, `fused`, `loss` and `update` are given plain tensors.
 
 mod attention;
+pub mod fused;
 mod gate;
 mod launch;
 mod loss;
 mod low_rank;
 mod norm;
+mod parts;
 mod product;
 mod rotary;
 mod taped;
+mod together;
 mod update;
 
 use burn::tensor::{Device, Tensor};
@@ -22,8 +26,11 @@ use burn_cubecl::tensor::CubeTensor;
 
 pub(super) use attention::{ScoreRows, weights, weights_backward};
 pub use loss::{losses, placed};
+pub(super) use norm::rms_norm_backward;
+pub use parts::{columns_apart, joined_columns, lying_together, takes_parts};
 pub(super) use product::product;
 pub(super) use taped::{gated, low_rank, rms_norm, rotate};
+pub use together::{Together, gated_beside, low_rank_together, rotate_beside};
 pub use update::{MomentNumbers, measured, move_all};
 
 /// Whether a tensor is on a GPU, on a tape or not.

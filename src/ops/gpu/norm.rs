@@ -1,7 +1,7 @@
 //! Root mean square norm, a workgroup per row: `y = gain · x · r` with `r = 1/√(mean(x²) + ε)`, and
 //! `dx = r·(gain·d) − x·r³·mean(gain·d·x)`.
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::cubecl;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
@@ -9,6 +9,7 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::launch::{elem, empty, grid, sum_of_units, units_of_row};
+use super::{cube, plain};
 
 /// `r` of the row that begins at `first`.
 #[cube]
@@ -53,15 +54,18 @@ fn norm_forward<O: Float>(
     }
 }
 
+/// `past` is added where there is something.
 #[cube(launch)]
 fn norm_backward(
     x: &[f32],
     gain: &[f32],
     d: &[f32],
+    past: &[f32],
     dx: &mut [f32],
     epsilon: f32,
     #[comptime] width: usize,
     #[comptime] units: usize,
+    #[comptime] adds: bool,
 ) {
     let first = CUBE_POS * width;
     if first >= dx.len() {
@@ -85,7 +89,11 @@ fn norm_backward(
     let mut place = UNIT_POS as usize;
     while place < width {
         let number = x[first + place];
-        dx[first + place] = scale * gain[place] * d[first + place] - number * back;
+        let mut sum = scale * gain[place] * d[first + place] - number * back;
+        if comptime!(adds) {
+            sum += past[first + place];
+        }
+        dx[first + place] = sum;
         place += units;
     }
 }
@@ -137,9 +145,17 @@ pub(super) fn forward(x: CubeTensor, gain: CubeTensor, epsilon: f32, to: DType) 
     y
 }
 
-/// The gradient of the input.
-pub(super) fn backward(x: CubeTensor, gain: CubeTensor, d: CubeTensor, epsilon: f32) -> CubeTensor {
+/// The gradient of the input, and what is added to it.
+pub(super) fn backward(
+    x: CubeTensor,
+    gain: CubeTensor,
+    d: CubeTensor,
+    past: Option<CubeTensor>,
+    epsilon: f32,
+) -> CubeTensor {
     let (x, gain, d) = (into_contiguous(x), into_contiguous(gain), into_contiguous(d));
+    let adds = past.is_some();
+    let past = past.map_or_else(|| gain.clone(), into_contiguous);
     let [rows, width] = dims(&x);
     let (dx, dim) = (empty(&x, [rows, width], DType::F32), units_of_row(width));
     let client = x.client.clone();
@@ -150,10 +166,12 @@ pub(super) fn backward(x: CubeTensor, gain: CubeTensor, d: CubeTensor, epsilon: 
         x.into_buffer_arg(),
         gain.into_buffer_arg(),
         d.into_buffer_arg(),
+        past.into_buffer_arg(),
         dx.clone().into_buffer_arg(),
         epsilon,
         width,
         dim.x as usize,
+        adds,
     );
     dx
 }
@@ -176,4 +194,14 @@ pub(super) fn gain_rows(x: CubeTensor, d: CubeTensor, epsilon: f32) -> CubeTenso
         dim.x as usize,
     );
     parts
+}
+
+/// The gradient of `x: [rows, width]` for that of what it becomes, and `past` added to it.
+pub fn rms_norm_backward(
+    x: Tensor<2>,
+    gain: Tensor<1>,
+    epsilon: f32,
+    [d, past]: [Tensor<2>; 2],
+) -> Tensor<2> {
+    plain(backward(cube(x), cube(gain), cube(d), Some(cube(past)), epsilon))
 }

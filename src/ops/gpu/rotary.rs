@@ -69,3 +69,78 @@ pub(super) fn rotate(
     );
     y
 }
+
+/// The same of queries and keys that lie beside each other in a row, with values after them that
+/// stay as they are: `heads` of queries, `kv_heads` of keys, and as many of values.
+#[cube(launch)]
+fn rotate_beside(
+    x: &[f32],
+    cosines: &[f32],
+    sines: &[f32],
+    key_cosines: &[f32],
+    key_sines: &[f32],
+    y: &mut [f32],
+    direction: f32,
+    #[comptime] all: usize,
+    #[comptime] width: usize,
+    #[comptime] heads: usize,
+    #[comptime] kv_heads: usize,
+) {
+    if ABSOLUTE_POS >= y.len() {
+        terminate!();
+    }
+    let (head, place) = (ABSOLUTE_POS / all % comptime!(heads + 2 * kv_heads), ABSOLUTE_POS % all);
+    let mut turned = x[ABSOLUTE_POS];
+    if place < width && head < comptime!(heads + kv_heads) {
+        let half = comptime!(width / 2);
+        let angle = ABSOLUTE_POS / comptime!(all * (heads + 2 * kv_heads)) * width + place;
+        let mut cosine = cosines[angle];
+        let mut sine = sines[angle];
+        if head >= heads {
+            cosine = key_cosines[angle];
+            sine = key_sines[angle];
+        }
+        turned *= cosine;
+        if place < half {
+            turned -= direction * x[ABSOLUTE_POS + half] * sine;
+        } else {
+            turned += direction * x[ABSOLUTE_POS - half] * sine;
+        }
+    }
+    y[ABSOLUTE_POS] = turned;
+}
+
+/// Cosines and sines of queries, and those of keys.
+pub(super) type Tables = [CubeTensor; 4];
+
+/// Rotates `x: [tokens, queries · keys · values]` of heads of a width.
+pub(super) fn rotate_all(
+    x: CubeTensor,
+    tables: Tables,
+    [heads, kv_heads, all]: [usize; 3],
+    direction: f32,
+) -> CubeTensor {
+    let x = into_contiguous(x);
+    let [cosines, sines, key_cosines, key_sines] = tables.map(into_contiguous);
+    let [tokens, wide] = [0, 1].map(|axis| x.meta.shape()[axis]);
+    let width = cosines.meta.shape()[2];
+    let y = empty(&x, [tokens, wide], DType::F32);
+    let client = x.client.clone();
+    rotate_beside::launch(
+        &client,
+        grid_of_elements(tokens * wide),
+        CubeDim::new_1d(UNITS),
+        x.into_buffer_arg(),
+        cosines.into_buffer_arg(),
+        sines.into_buffer_arg(),
+        key_cosines.into_buffer_arg(),
+        key_sines.into_buffer_arg(),
+        y.clone().into_buffer_arg(),
+        direction,
+        all,
+        width,
+        heads,
+        kv_heads,
+    );
+    y
+}

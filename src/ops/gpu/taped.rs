@@ -11,6 +11,8 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::gate::GateInput;
+use super::low_rank::Factor;
 use super::{gate, low_rank as addition, norm, product, rotary};
 use crate::ops::options::Activation;
 
@@ -75,7 +77,7 @@ impl TapedOps for CubeBackend {
         activation: Activation,
         to: DType,
     ) -> FloatTensor<Self> {
-        gate::forward(activation, gate, up, to)
+        gate::forward(activation, GateInput::Apart([gate, up]), to)
     }
 
     fn adapted(
@@ -86,7 +88,8 @@ impl TapedOps for CubeBackend {
         scale: f32,
         factors: DType,
     ) -> FloatTensor<Self> {
-        adapted(x, weight, a, b, scale, factors).0
+        let outputs = weight.meta.shape()[0];
+        adapted(x, [weight, a, b], &[outputs], scale, factors).0
     }
 }
 
@@ -99,18 +102,17 @@ fn multiplied(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
     product::product(a, b, factors)
 }
 
-/// The output, and `s · x · Aᵀ` as a factor.
-fn adapted(
+/// The output, and `s · x · Aᵀ` as a factor; `B` is one of blocks of so many rows.
+pub(super) fn adapted(
     x: CubeTensor,
-    weight: CubeTensor,
-    a: CubeTensor,
-    b: CubeTensor,
+    [weight, a, b]: [CubeTensor; 3],
+    blocks: &[usize],
     scale: f32,
     factors: DType,
 ) -> (CubeTensor, CubeTensor) {
     let y = multiplied(x.clone(), CubeBackend::float_transpose(weight), factors);
     let hidden = multiplied(x, CubeBackend::float_transpose(a), factors);
-    addition::add(y, hidden, b, (scale, false), factors)
+    addition::add(y, hidden, b, (scale, Factor::Blocks(blocks)), factors)
 }
 
 #[derive(Debug)]
@@ -129,7 +131,7 @@ impl Backward<CubeBackend, 2> for NormRows {
             grads.register::<CubeBackend>(node.id, CubeBackend::float_reshape(sum, shape));
         }
         if let Some(node) = of_x {
-            grads.register::<CubeBackend>(node.id, norm::backward(x, gain, d, epsilon));
+            grads.register::<CubeBackend>(node.id, norm::backward(x, gain, d, None, epsilon));
         }
     }
 }
@@ -153,12 +155,14 @@ impl Backward<CubeBackend, 1> for RotateHeads {
 struct GateUp;
 
 impl Backward<CubeBackend, 2> for GateUp {
-    type State = (CubeTensor, CubeTensor, Activation);
+    type State = ([CubeTensor; 2], Activation);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (parents, (gate, up, activation)) = (ops.parents, ops.state);
+        let (parents, (both, activation)) = (ops.parents, ops.state);
         let d = grads.consume::<CubeBackend>(&ops.node);
-        let both = gate::backward(activation, gate, up, d);
+        let GateInput::Apart(both) = gate::backward(activation, GateInput::Apart(both), d) else {
+            unreachable!("gradients are as what they are of")
+        };
         for (node, d) in parents.into_iter().zip(both) {
             if let Some(node) = node {
                 grads.register::<CubeBackend>(node.id, d);
@@ -169,41 +173,50 @@ impl Backward<CubeBackend, 2> for GateUp {
 
 /// What the gradient of a layer with an addition of low rank needs.
 #[derive(Debug, Clone)]
-struct SavedAdapted {
-    x: CubeTensor,
-    weight: CubeTensor,
-    a: CubeTensor,
-    b: CubeTensor,
+pub(super) struct SavedAdapted {
+    pub x: CubeTensor,
+    pub weight: CubeTensor,
+    pub a: CubeTensor,
+    pub b: CubeTensor,
     /// `s · x · Aᵀ`.
-    hidden: CubeTensor,
-    scale: f32,
-    factors: DType,
+    pub hidden: CubeTensor,
+    pub scale: f32,
+    pub factors: DType,
+}
+
+impl SavedAdapted {
+    /// The gradients of x, A and B, of which the last two may not be wanted. With `h = s·d·B`:
+    /// dx = d·W + h·A; dA = hᵀ·x; dB = dᵀ·(s·x·Aᵀ).
+    pub fn gradients(
+        self,
+        d: CubeTensor,
+        [of_a, of_b]: [bool; 2],
+    ) -> (CubeTensor, [Option<CubeTensor>; 2]) {
+        let Self { x, weight, a, b, hidden, scale, factors } = self;
+        let across = |x: &CubeTensor| CubeBackend::float_transpose(x.clone());
+        let d_b = of_b.then(|| multiplied(across(&d), hidden, factors));
+        let back = multiplied(d.clone(), b, factors);
+        let dx = multiplied(d, weight, factors);
+        let (dx, back) = addition::add(dx, back, a, (scale, Factor::Across), factors);
+        let d_a = of_a.then(|| multiplied(across(&back), x, factors));
+        (dx, [d_a, d_b])
+    }
 }
 
 #[derive(Debug)]
 struct Adapted;
 
-/// With `h = s·d·B`: dx = d·W + h·A; dA = hᵀ·x; dB = dᵀ·(s·x·Aᵀ).
 impl Backward<CubeBackend, 3> for Adapted {
     type State = SavedAdapted;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let ([of_x, of_a, of_b], saved) = (ops.parents, ops.state);
-        let SavedAdapted { x, weight, a, b, hidden, scale, factors } = saved;
+        let [of_x, of_a, of_b] = ops.parents;
         let d = grads.consume::<CubeBackend>(&ops.node);
-        if let Some(node) = of_b {
-            let across = CubeBackend::float_transpose(d.clone());
-            grads.register::<CubeBackend>(node.id, multiplied(across, hidden, factors));
-        }
-        let back = multiplied(d.clone(), b, factors);
-        let dx = multiplied(d, weight, factors);
-        let (dx, back) = addition::add(dx, back, a, (scale, true), factors);
-        if let Some(node) = of_a {
-            let across = CubeBackend::float_transpose(back);
-            grads.register::<CubeBackend>(node.id, multiplied(across, x, factors));
-        }
-        if let Some(node) = of_x {
-            grads.register::<CubeBackend>(node.id, dx);
+        let (dx, [d_a, d_b]) = ops.state.gradients(d, [of_a.is_some(), of_b.is_some()]);
+        for (node, d) in [(of_b, d_b), (of_a, d_a), (of_x, Some(dx))] {
+            if let (Some(node), Some(d)) = (node, d) {
+                grads.register::<CubeBackend>(node.id, d);
+            }
         }
     }
 }
@@ -245,10 +258,10 @@ impl<C: CheckpointStrategy> TapedOps for Autodiff<CubeBackend, C> {
         to: DType,
     ) -> FloatTensor<Self> {
         let guards = [gate.node(), up.node()];
-        let (gate, up) = (gate.into_primitive(), up.into_primitive());
-        let y = gate::forward(activation, gate.clone(), up.clone(), to);
+        let both = [gate, up].map(|x| x.into_primitive());
+        let y = gate::forward(activation, GateInput::Apart(both.clone()), to);
         match GateUp.prepare::<C>(guards).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((gate, up, activation), y),
+            OpsKind::Tracked(prep) => prep.finish((both, activation), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -263,7 +276,9 @@ impl<C: CheckpointStrategy> TapedOps for Autodiff<CubeBackend, C> {
     ) -> FloatTensor<Self> {
         let guards = [x.node(), a.node(), b.node()];
         let [x, weight, a, b] = [x, weight, a, b].map(|tensor| tensor.into_primitive());
-        let (y, hidden) = adapted(x.clone(), weight.clone(), a.clone(), b.clone(), scale, factors);
+        let constants = [weight.clone(), a.clone(), b.clone()];
+        let outputs = weight.meta.shape()[0];
+        let (y, hidden) = adapted(x.clone(), constants, &[outputs], scale, factors);
         match Adapted.prepare::<C>(guards).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 prep.finish(SavedAdapted { x, weight, a, b, hidden, scale, factors }, y)

@@ -2,6 +2,7 @@
 //! rotation, what is mixed, and back to the width of the residual stream.
 
 mod activity;
+mod beside;
 mod cache;
 mod decode;
 mod on_cpu;
@@ -11,6 +12,8 @@ mod qkv;
 use burn::tensor::{Gradients as Tape, Tensor};
 
 pub use activity::{HeadActivity, HeadWeights};
+use beside::TapedApart;
+pub use beside::TapedAttention;
 pub use cache::KeyValueCache;
 pub use decode::decode_attention;
 pub use on_cpu::{AttentionOnCpu, SavedAttention};
@@ -200,6 +203,11 @@ impl Attention {
         (context, picks): (&PassContext, bool),
         cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
+        if cache.is_none()
+            && let Some(y) = self.forward_beside(&x, (context, picks))
+        {
+            return y;
+        }
         let (qkv, gate) = self.project(x, context);
         self.share(&qkv, context);
         if let Some(cache) = cache.filter(|_| self.qkv.borrowed().is_none()) {
@@ -261,6 +269,9 @@ impl Attention {
         x: Tensor<2>,
         (context, picks): (&PassContext, bool),
     ) -> (Tensor<2>, TapedAttention) {
+        if let Some((y, taped)) = self.taped_beside(&x, (context, picks)) {
+            return (y, TapedAttention::Beside(taped));
+        }
         let (qkv, gate) = self.project(x, context);
         let (plain, sinks) = (self.plain(&qkv), self.plain_sinks());
         self.share(&plain, context);
@@ -271,7 +282,8 @@ impl Attention {
         let mixed = leaf(mixed);
         let gate = gate.map(|gate| (gate.clone(), leaf(gate.inner())));
         let open = gate.as_ref().map(|(_, leaf)| leaf.clone());
-        (self.leave(mixed.clone(), open, context), TapedAttention { qkv, gate, mixed })
+        let y = self.leave(mixed.clone(), open, context);
+        (y, TapedAttention::Apart(TapedApart { qkv, gate, mixed }))
     }
 
     /// From the tape of the output to that of the input, which is added to them.
@@ -281,7 +293,12 @@ impl Attention {
         (context, picks): (&PassContext, bool),
         tapes: &mut Vec<Tape>,
     ) {
-        let TapedAttention { qkv, gate, mixed } = taped;
+        let TapedApart { qkv, gate, mixed } = match taped {
+            TapedAttention::Apart(taped) => taped,
+            TapedAttention::Beside(taped) => {
+                return self.back_beside(taped, (context, picks), tapes);
+            }
+        };
         let after = tapes.last_mut().expect("that of the output");
         let mut gradient = |leaf: &Tensor<2>| {
             let d = leaf.grad_remove(after).expect("it is a leaf of the tape");
@@ -372,14 +389,4 @@ impl Attention {
         let (gated, config) = (self.gated, self.config);
         Some(AttentionOnCpu { qkv, output, norms, gated, config, rope, sinks, elsewhere })
     }
-}
-
-/// What the gradient needs of a forward pass on tapes.
-pub struct TapedAttention {
-    /// On the first.
-    qkv: [Tensor<2>; 3],
-    /// On the first, and as a leaf of the second.
-    gate: Option<(Tensor<2>, Tensor<2>)>,
-    /// The leaf of the second.
-    mixed: Tensor<2>,
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use crate::device::DeviceLimits;
 use crate::error::Result;
 use crate::model::blocks::joint::{JointLinear, JointNarrow, JointOnCpu};
 use crate::model::blocks::linear::NamedLinear;
@@ -47,6 +48,14 @@ impl Qkv {
             Self::Joint(joint) => joint.linears(),
             Self::KeysAsValues(joint) => joint.linears(),
             Self::Queries(linear, _) => vec![linear],
+        }
+    }
+
+    /// Makes one product of all possible on a GPU.
+    pub fn place_together(&mut self, limits: DeviceLimits) {
+        match self {
+            Self::Joint(joint) => joint.place_together(limits),
+            Self::KeysAsValues(_) | Self::Queries(..) => {}
         }
     }
 
