@@ -114,6 +114,8 @@ pub struct Workload {
     pub adapted: bool,
     /// Rows that are differentiated at the same time.
     pub rows: usize,
+    /// Micro-batches that they are in, each of which has logits of its own.
+    pub micro_batches: usize,
     /// Tokens of the longest.
     pub length: usize,
     /// Target positions that have logits at the same time.
@@ -149,7 +151,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
     // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
-    const PROGRAM: u64 = 60_000_000;
+    const PROGRAM: u64 = 95_000_000;
     const TOKEN: u64 = 400;
     let Workload { rows, length, trained, .. } = work;
     let tokens = (rows * length) as u64;
@@ -195,7 +197,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
             (true, _) => 1,
             (false, None) => 4,
             (false, Some(_)) => 6,
-        } * (work.chunk.min(rows * length) * description.outputs()) as u64
+        } * (work.micro_batches * work.chunk_of_each() * description.outputs()) as u64
             * F32,
         data: work.data,
         program: PROGRAM + description.vocabulary as u64 * TOKEN,
@@ -212,6 +214,7 @@ impl Workload {
             trained: TrainedParameters { count: 0, state_bytes: 0, averages: false },
             adapted: false,
             rows: 0,
+            micro_batches: 1,
             length: 0,
             chunk: 0,
             recompute: Recompute::None,
@@ -223,6 +226,11 @@ impl Workload {
             arithmetic,
             kernels,
         }
+    }
+
+    /// Target positions of a micro-batch that have logits at the same time.
+    fn chunk_of_each(&self) -> usize {
+        self.chunk.min(self.rows / self.micro_batches * self.length)
     }
 
     fn computing(&self) -> ComputeConfig {

@@ -120,6 +120,7 @@ pub fn prepare<'a>(
         adapted: adapter.is_some(),
         saves: (1..total_steps).contains(&config.checkpoint.every_steps),
         rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
+        micro_batches: memory_fit::parallel_micro_batches(config, &opened),
         length,
         data: data_bytes(&config.data, &corpus),
         coded: frozen_weights::coded(weight_format, adapter.as_deref(), &description, &opened),

@@ -114,10 +114,15 @@ impl Teacher {
     /// steps a micro-batch.
     pub fn memory(&self, work: Workload) -> TeacherMemory {
         let trained = TrainedParameters { count: 0, state_bytes: 0, averages: false };
+        let (rows, micro_batches) = match self.on_policy {
+            Some(_) => (work.rows, work.micro_batches),
+            None => (1, 1),
+        };
         let asked = Workload {
             trained,
             adapted: true,
-            rows: if self.on_policy.is_some() { work.rows } else { 1 },
+            rows,
+            micro_batches,
             recompute: Recompute::Layers,
             coded: (0, 0),
             saves: false,
