@@ -112,7 +112,9 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
         return Err(Error::config(what)
             .at(path)
             .because("it compares with the base model, whose weights the adapter changes")
-            .hint("leave `lora.init_lora_weights` and `lora.modules_to_save` out"));
+            .hint(
+                "leave `lora.init_lora_weights`, `lora.modules_to_save` and trainable tokens out",
+            ));
     }
     Ok(loaded)
 }

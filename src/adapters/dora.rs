@@ -124,6 +124,18 @@ impl Adapter for Dora {
         &self.settings.modules_to_save
     }
 
+    fn trainable_token_indices(&self) -> &[usize] {
+        &self.settings.trainable_token_indices
+    }
+
+    fn trainable_tokens(&self) -> &[String] {
+        &self.settings.trainable_tokens
+    }
+
+    fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
+        Arc::new(Self { settings: self.settings.with_tokens(indices) })
+    }
+
     fn rate_ratio(&self, parameter: &str) -> f64 {
         self.settings.rate_ratio(parameter)
     }

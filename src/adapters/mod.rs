@@ -8,6 +8,7 @@ mod lora;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -15,7 +16,9 @@ use serde_json::{Map, Value};
 
 pub use dora::Dora;
 pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
-pub use lora::{Replaced, not_tied, tied_copy, whole_weights};
+pub use lora::{
+    Replaced, ReplacedRows, changed_tables, in_order_of, not_tied, tied_copy, whole_weights,
+};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
@@ -103,6 +106,16 @@ pub trait Adapter: Debug + Send + Sync {
     fn modules_to_save(&self) -> &[String] {
         &[]
     }
+    /// Tokens whose rows of the embedding are trained and saved with it, in the order of the file.
+    fn trainable_token_indices(&self) -> &[usize] {
+        &[]
+    }
+    /// More of them by their texts, until [`of_run_on`] has looked them up.
+    fn trainable_tokens(&self) -> &[String] {
+        &[]
+    }
+    /// The same adapter with these tokens, and none by text.
+    fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter>;
     /// The learning rate of one of its parameters, as a multiple of that of the run.
     fn rate_ratio(&self, _parameter: &str) -> f64 {
         1.0
@@ -147,6 +160,14 @@ pub fn keys() -> Vec<OwnedKeys> {
 /// The adapter of a run; without one, every weight is trained.
 pub fn of_run(config: &RunConfig) -> Option<Arc<dyn Adapter>> {
     ADAPTERS.iter().rev().find_map(|kind| kind.of_run(config))
+}
+
+/// The same, where the base model lies in `base`: its tokenizer knows the tokens that are trained.
+///
+/// # Errors
+/// When it does not.
+pub fn of_run_on(config: &RunConfig, base: &Path) -> Result<Option<Arc<dyn Adapter>>> {
+    of_run(config).map(|adapter| lora::with_token_numbers(adapter, base)).transpose()
 }
 
 /// The adapter of an `adapter_config.json`.
@@ -195,7 +216,10 @@ pub fn unfreeze_all(model: &mut Model) {
 pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<BTreeSet<String>> {
     let layers: BTreeSet<String> =
         adapter.layers(&model.description)?.into_iter().map(|(path, _)| path).collect();
-    lora::unfreeze(model, &whole_weights(adapter, &model.description)?);
+    let whole = whole_weights(adapter, &model.description)?;
+    lora::token_rows(adapter, &model.description)?;
+    lora::unfreeze(model, &whole);
+    lora::train_rows(model, adapter);
     let device = model.device.clone();
     model.linears(&mut |path, linear: &mut Linear| {
         if layers.contains(path) {
@@ -235,8 +259,22 @@ pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
     let layers = adapter.layers(description)?;
     let tensors = layers.iter().flat_map(|(path, dims)| adapter.tensors(path, *dims));
     let beside: u64 = tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
-    let whole = whole_weights(adapter, description)?;
-    Ok(beside + whole.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum::<u64>())
+    let saved = saved_with(adapter, description)?;
+    Ok(beside + saved.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum::<u64>())
+}
+
+/// Paths and dimensions of what an adapter saves beside the parameters of its layers: whole
+/// weights, and rows of the embedding.
+///
+/// # Errors
+/// When it cannot be trained so.
+pub fn saved_with(
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<Vec<(String, [usize; 2])>> {
+    let whole = whole_weights(adapter, description)?.into_iter();
+    let whole = whole.map(|(path, dims)| (path.to_owned(), dims));
+    Ok(whole.chain(lora::token_rows(adapter, description)?).collect())
 }
 
 /// By path, the learning rates of parameters that have another than that of the run, as multiples
@@ -272,8 +310,8 @@ pub fn trainable_tensors(
         let tensors = adapter.tensors(&path, dims).into_iter();
         all.extend(tensors.map(|(name, shape)| (format!("{path}.{name}"), shape)));
     }
-    let whole = whole_weights(adapter, description)?.into_iter();
-    all.extend(whole.map(|(path, dims)| (path.to_owned(), dims.to_vec())));
+    let saved = saved_with(adapter, description)?.into_iter();
+    all.extend(saved.map(|(path, dims)| (path, dims.to_vec())));
     Ok(all)
 }
 
@@ -305,7 +343,16 @@ pub fn adapter_file_name(path: &str) -> String {
 
 /// Whether the model is the base when the adapter is off.
 pub fn leaves_base(adapter: &dyn Adapter) -> bool {
-    !adapter.changes_base() && adapter.modules_to_save().is_empty()
+    !adapter.changes_base() && replaces(adapter).is_none()
+}
+
+/// What it has in the place of numbers of the base, for people, if anything.
+pub fn replaces(adapter: &dyn Adapter) -> Option<&'static str> {
+    let tokens = adapter.trainable_token_indices().len() + adapter.trainable_tokens().len();
+    match adapter.modules_to_save() {
+        [] => (tokens > 0).then_some("rows of the embedding"),
+        _ => Some("whole modules"),
+    }
 }
 
 /// The name in files of a parameter of the adapter beside `layer`.

@@ -70,14 +70,17 @@ impl ComposedParts {
     }
 }
 
-/// Refuses a weight that two adapters saved whole: only one of them can take its place.
-pub(super) fn refuse_twice<'a>(whole: impl Iterator<Item = (&'a str, &'a Path)>) -> Result<()> {
+/// Refuses a weight of which two adapters saved all or some rows: only one of them can take its
+/// place.
+pub(super) fn refuse_twice<'a>(whole: impl Iterator<Item = (String, &'a Path)>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for (name, path) in whole {
-        if !seen.insert(name) {
-            return Err(Error::adapter(format!("two of the adapters save `{name}` whole"))
-                .at(path)
-                .because("one would take the place of the other"));
+        if !seen.insert(name.clone()) {
+            return Err(Error::adapter(format!(
+                "two of the adapters save `{name}`, or rows of it"
+            ))
+            .at(path)
+            .because("one would take the place of the other"));
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::effect::ModelEffect;
 use super::merge::other_base;
 use super::open::with_adapter;
 use super::origin::Origin;
+use crate::adapters::leaves_base;
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::Result;
@@ -48,7 +49,7 @@ pub fn run_effect(
     let rows = rows(&loaded.model)?;
     let with = rows.logits(&loaded.model);
     // Weights that an adapter is saved with have taken the place of the base's.
-    let apart = adapter.modules_to_save().is_empty() && loaded.model.description.labels.is_none();
+    let apart = leaves_base(adapter.as_ref()) && loaded.model.description.labels.is_none();
     Ok((with, apart.then(|| rows.logits_of_base(&loaded.model))))
 }
 

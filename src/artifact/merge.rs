@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use super::composed::{apply_all, refuse_twice};
 use super::merge_experts::{RowsChange, StackedChange};
+use super::merge_saved::{check_saved, replacement};
 use super::peft;
 use super::requantised::{CodedTensor, Requantised};
-use crate::adapters::{
-    Adapter, Replaced, WeightChange, adapter_file_name, file_name, layer_of, not_tied, tied_copy,
-};
+use crate::adapters::{Adapter, WeightChange, adapter_file_name, file_name, layer_of};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
-use crate::model::{CheckpointNames, Description, SCORE};
+use crate::model::{
+    CheckpointNames, Description, LM_HEAD, SCORE, matrix_of_token_rows, token_rows_path,
+};
 use crate::weights::{
     Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
 };
@@ -26,11 +27,13 @@ const PIECE_BYTES: usize = 4 << 20;
 /// An adapter's tensors, each taken out when its weight comes by.
 pub struct Addition {
     tensors: BTreeMap<String, OwnedTensor>,
-    /// Names of those whose weights are in several tensors of the base.
+    /// Names of those whose weights are, or may be, in several tensors of the base.
     used: BTreeSet<String>,
     adapter: Arc<dyn Adapter>,
     names: CheckpointNames,
     stored: StoredTensors,
+    /// The path of the embedding, where the output head is a copy of it.
+    tied: Option<&'static str>,
     path: PathBuf,
     /// The weights file, as read.
     pub file: FileEntry,
@@ -58,18 +61,7 @@ impl Addition {
     /// The same beside a base of any kind.
     pub fn open(directory: &Path, adapter: Arc<dyn Adapter>, base: &Description) -> Result<Self> {
         let (mut tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
-        for (name, tensor) in &tensors {
-            let count = tensor.element.not_finite(&tensor.bytes);
-            if count > 0 {
-                let what = format!("the adapter holds {count} NaN or infinite numbers in `{name}`");
-                return Err(Error::adapter(what).at(directory));
-            }
-        }
-        if let Some([copy, of]) = tied_copy(adapter.as_ref(), base)
-            && tensors.remove(&copy).as_ref() != tensors.get(&of)
-        {
-            return Err(not_tied().at(directory));
-        }
+        check_saved(directory, &mut tensors, (adapter.as_ref(), base))?;
         for all in adapter.stacked(base) {
             let fits = tensors.get(&all.name).is_some_and(|found| found.shape == all.shape());
             let Some(found) = tensors.remove(&all.name).filter(|_| fits) else {
@@ -86,7 +78,8 @@ impl Addition {
         }
         let (names, stored) = (base.names, StoredTensors::of(base));
         let (used, path) = (BTreeSet::new(), directory.to_owned());
-        Ok(Self { tensors, used, adapter, names, stored, path, file })
+        let tied = base.tied.then_some(base.names.embedding);
+        Ok(Self { tensors, used, adapter, names, stored, tied, path, file })
     }
 
     /// What is to be done to a tensor of the base, if anything is.
@@ -95,9 +88,8 @@ impl Addition {
         if let Some(stored) = path.as_deref().and_then(|path| self.stored.get(path)).cloned() {
             return self.take_of_experts(place, &stored);
         }
-        let whole = path.as_deref().and_then(|path| self.tensors.remove(&adapter_file_name(path)));
-        if let Some(whole) = whole {
-            return self.replaced(place, &whole).map(Some);
+        if let Some(change) = path.as_deref().and_then(|path| self.saved(path, &place.shape)) {
+            return change.or_else(|why| self.misfit(place, why)).map(Some);
         }
         let Some(layer) = path.as_deref().and_then(|path| path.strip_suffix(".weight")) else {
             return Ok(None);
@@ -117,15 +109,20 @@ impl Addition {
         self.change((place, layer), [outputs, inputs], found).map(Some)
     }
 
-    /// A weight that was saved whole takes the place of that of the base.
-    fn replaced(&self, place: &TensorPlace, whole: &OwnedTensor) -> Result<Box<dyn WeightChange>> {
-        if whole.shape != place.shape {
-            let why = format!("it has {:?} in place of {:?}", whole.shape, place.shape);
-            return self.misfit(place, why);
-        }
-        let width = place.shape.iter().skip(1).product();
-        let values = to_f32(whole.element, &whole.bytes);
-        Ok(Box::new(Replaced { values, width }))
+    /// What was saved in the place of numbers of the weight at `path`.
+    fn saved(
+        &mut self,
+        path: &str,
+        shape: &[usize],
+    ) -> Option<Result<Box<dyn WeightChange>, String>> {
+        let path = if path == LM_HEAD { self.tied.unwrap_or(path) } else { path };
+        let names = [path.to_owned(), token_rows_path(path)].map(|path| adapter_file_name(&path));
+        let tokens = [None, Some(self.adapter.trainable_token_indices())];
+        let mut found = names.into_iter().zip(tokens);
+        let (name, tokens) = found.find(|(name, _)| self.tensors.contains_key(name))?;
+        let change = replacement(&self.tensors[&name], tokens, shape);
+        self.used.insert(name);
+        Some(change)
     }
 
     fn misfit<T>(&self, place: &TensorPlace, why: String) -> Result<T> {
@@ -195,11 +192,12 @@ impl Addition {
         Ok(self.adapter.change(layer, [outputs, inputs], tensors))
     }
 
-    /// Weights that were saved whole, and where.
-    fn whole(&self) -> impl Iterator<Item = (&str, &Path)> {
+    /// Weights of which all or some rows were saved, and where.
+    fn whole(&self) -> impl Iterator<Item = (String, &Path)> {
         let names = self.tensors.keys();
         let whole = names.filter(|name| layer_of(self.adapter.kind(), name).is_none());
-        whole.map(|name| (name.as_str(), self.path.as_path()))
+        let weight = |name: &String| matrix_of_token_rows(name).unwrap_or_else(|| name.clone());
+        whole.map(move |name| (weight(name), self.path.as_path()))
     }
 
     /// The head that scores labels, which the base may lack.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::Device;
 use serde_json::Value;
 
 use super::bundle;
@@ -18,12 +19,12 @@ use super::origin::Origin;
 use super::past::LossChange;
 use super::rewrite::{Rewritten, Rounding, write_merged};
 use super::score_head;
-use crate::adapters::{Label, whole_weights};
+use crate::adapters::{Label, leaves_base};
 use crate::config::DeviceChoice;
-use crate::device;
+use crate::device::{self, ComputeConfig};
 use crate::error::{Error, Result};
 use crate::event::Evaluation;
-use crate::model::{self, Model, ModelJson, TIED, families};
+use crate::model::{self, FrozenWeights, Model, ModelJson, TIED, families};
 use crate::weights::formats::{self, WeightFormat};
 use crate::weights::{Element, INDEX_FILE};
 
@@ -301,6 +302,24 @@ fn same_weights(origin: &Origin, linears: Option<&'static dyn WeightFormat>) -> 
     origin.past.weight_format() == linears.map(|format| format.name())
 }
 
+/// The base of an adapted model: what is left without the adapter, unless that has weights or rows
+/// in the place of the base's.
+fn plain_base(
+    mut adapted: Model,
+    leaves_base: bool,
+    (base, linears): (&Path, Option<&'static dyn WeightFormat>),
+    device: &Device,
+) -> Result<Model> {
+    if leaves_base {
+        adapted.linears(&mut |_, linear| linear.adapter = None);
+        return Ok(adapted);
+    }
+    drop(adapted);
+    let frozen = FrozenWeights { frozen: true, linears, ..FrozenWeights::default() };
+    let computing = ComputeConfig::default();
+    Ok(model::load_for(base, model::Init::Pretrained, device, computing, frozen)?.model)
+}
+
 /// Runs base, adapter and merged model on the same tokens.
 fn compared(
     origin: &Origin,
@@ -336,7 +355,7 @@ fn compared(
     let settings = origin.adapter.as_ref().expect("only adapters are merged").0.as_ref();
     let (base, adapter) = ((origin.base.path.as_path(), linears), &origin.model.path);
     let loaded = with_adapter(base, adapter, settings, &opened.device)?;
-    let mut adapted = loaded.model;
+    let adapted = loaded.model;
     let reference = trial.as_ref().ok().map(|trial| trial.reference(&adapted));
     let run = |model: &Model| -> Result<Option<Evaluation>> {
         let (Ok(trial), Some(reference)) = (&trial, &reference) else { return Ok(None) };
@@ -344,15 +363,15 @@ fn compared(
     };
     let of_adapter = rows.logits(&adapted);
     let adapter = run(&adapted)?;
-    adapted.linears(&mut |_, linear| linear.adapter = None); // what is left is the base
-    // Weights that an adapter is saved with have taken the place of the base's.
-    let whole = whole_weights(settings, &description)?;
-    let of_base = whole.is_empty().then(|| rows.logits(&adapted));
+    // A base that scores no labels has no head for them.
+    let scores = description.labels.is_some();
+    let plain = plain_base(adapted, scores || leaves_base(settings), base, &opened.device)?;
+    let of_base = (!scores).then(|| rows.logits(&plain));
     if let Some(stated) = stated.filter(|_| same_weights(origin, linears)) {
         stated.refuse_other(&of_adapter, of_base.as_deref(), &origin.model.path)?;
     }
-    let (base, before) = (run(&adapted)?, answers(&adapted)?);
-    drop(adapted);
+    let (base, before) = (run(&plain)?, answers(&plain)?);
+    drop(plain);
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
     let of_merged = rows.logits(&whole);
     ModelEffect::new(&rows, &of_merged, of_base.as_deref(), EXACT).write(merged)?;

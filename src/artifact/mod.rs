@@ -27,6 +27,7 @@ pub mod lineage;
 pub mod measured;
 pub mod merge;
 mod merge_experts;
+mod merge_saved;
 pub mod merged;
 pub mod open;
 pub mod origin;

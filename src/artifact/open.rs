@@ -257,8 +257,8 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
     stack_shapes(&adapter.stacked(description), &mut expected);
-    for (path, dims) in adapters::whole_weights(adapter, description)? {
-        expected.insert(adapters::adapter_file_name(path), dims.to_vec());
+    for (path, dims) in adapters::saved_with(adapter, description)? {
+        expected.insert(adapters::adapter_file_name(&path), dims.to_vec());
     }
     if let Some([copy, _]) = adapters::tied_copy(adapter, description) {
         if !places.iter().any(|place| place.name == copy) {
@@ -346,7 +346,7 @@ fn open_checkpoint(
         Init::Pretrained => model::Init::Pretrained,
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
-    let adapter = adapters::of_run(&config);
+    let adapter = adapters::of_run_on(&config, &base.path)?;
     let head = score_head::read(run)?;
     let head = head.as_ref();
     if let (Some(format), true) = (linears, adapter.as_ref().is_some_and(|of| of.changes_base())) {

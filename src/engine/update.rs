@@ -182,6 +182,9 @@ impl Visitor for Together {
     fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
         self.take(path, parameter);
     }
+    fn changes(&self) -> bool {
+        false
+    }
 }
 
 /// Gives parameters their new values.

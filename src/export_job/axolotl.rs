@@ -42,6 +42,11 @@ const SETTINGS: &[(&str, Rule)] = &[
     ),
     ("lora.modules_to_save", Make(|_, value| list("lora_modules_to_save", value))),
     (
+        "lora.trainable_token_indices",
+        Make(|settings, _| settings.tokens("peft_trainable_token_indices")),
+    ),
+    ("lora.trainable_tokens", Here), // among their numbers
+    (
         "lora.init_lora_weights",
         Make(|_, value| match value {
             "default" => Became::Nothing,

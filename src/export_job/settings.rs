@@ -59,18 +59,21 @@ pub(super) struct JobSettings {
     pub has_adapter: bool,
     /// The base as others load it, and its revision.
     pub base: (String, Option<String>),
+    /// Tokens whose rows of the embedding are trained.
+    tokens: Vec<usize>,
 }
 
 impl JobSettings {
     pub fn new(prepared: &Prepared, resolved: &BTreeMap<String, String>) -> Self {
-        let train = &prepared.config().train;
+        let (train, adapter) = (&prepared.config().train, &prepared.adapter);
         Self {
             all: resolved.clone(),
             steps: prepared.total_steps,
             precision: prepared.precision.arithmetic.name(),
             rows: (train.micro_batch_size * train.gradient_accumulation_steps) as u64,
-            has_adapter: prepared.adapter.is_some(),
+            has_adapter: adapter.is_some(),
             base: base_of(prepared),
+            tokens: adapter.as_ref().map_or(Vec::new(), |it| it.trainable_token_indices().to_vec()),
         }
     }
 
@@ -87,6 +90,11 @@ impl JobSettings {
     /// It as a number.
     pub fn number(&self, key: &str) -> Option<f64> {
         self.get(key)?.parse().ok()
+    }
+
+    /// The numbers of all tokens whose rows are trained, under this name.
+    pub fn tokens(&self, name: &str) -> Became {
+        if self.tokens.is_empty() { Became::Nothing } else { one(name, self.tokens.clone()) }
     }
 
     /// It as a JSON value.

@@ -33,6 +33,11 @@ const SETTINGS: &[(&str, Rule)] = &[
     ("lora.alpha_pattern", Make(|_, value| given("alpha_pattern", value))),
     ("lora.modules_to_save", Make(|_, value| given("modules_to_save", value))),
     (
+        "lora.trainable_token_indices",
+        Make(|settings, _| settings.tokens(&format!("{PEFT}trainable_token_indices"))),
+    ),
+    ("lora.trainable_tokens", Here), // among their numbers
+    (
         "lora.init_lora_weights",
         Make(|_, value| match value {
             "default" => Became::Nothing,

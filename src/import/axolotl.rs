@@ -78,6 +78,7 @@ const SETTINGS: &[(&str, Action)] = &[
         }),
     ),
     ("lora_modules_to_save", Key("lora.modules_to_save")),
+    ("peft_trainable_token_indices", Make(token_indices)),
     ("lora_fan_in_fan_out", Without("no family that is known has transposed weights")),
     ("lora_model_dir", Key("model.adapter")),
     ("lora_mlp_kernel", Nothing),
@@ -217,6 +218,26 @@ const SETTINGS: &[(&str, Action)] = &[
     ("context_parallel_size", Without(ONE_DEVICE)),
     ("expert_parallel_size", Without(ONE_DEVICE)),
 ];
+
+/// Tokens of the input embedding: a list, or one under the name of that module.
+fn token_indices(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    let key = "lora.trainable_token_indices";
+    let list = match &node.value {
+        YamlValue::Map(modules) => match modules.as_slice() {
+            [(name, list)] if !name.ends_with("lm_head") => list,
+            _ => return Err(format!("`{key}` means rows of the input embedding alone")),
+        },
+        _ => node,
+    };
+    let numbers: Option<Vec<f64>> = match &list.value {
+        YamlValue::List(tokens) => tokens.iter().map(trainer::number).collect(),
+        _ => None,
+    };
+    let mut numbers = numbers.ok_or_else(|| format!("`{key}` takes a list of numbers"))?;
+    numbers.sort_by(f64::total_cmp);
+    let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
+    draft.put(key, format!("[{}]", numbers.join(", ")))
+}
 
 fn adapter(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     draft.adapter = matches!(node.text(), Some("lora" | "qlora"));

@@ -26,7 +26,8 @@ fn an_axolotl_file_becomes_a_configuration() {
                 data_files: chats.jsonl, type: chat_template, field_messages: dialogue, \
                 split: 'train[:10%]'}\nval_set_size: 0.1\noutput_dir: ./outputs/lora\n\
                 sequence_len: 2048\nsample_packing: true\nlora_r: 16\nlora_alpha: 32\n\
-                lora_dropout: 0.05\nlora_target_modules: [q_proj, v_proj]\nwandb_project: mine\n\
+                lora_dropout: 0.05\nlora_target_modules: [q_proj, v_proj]\n\
+                peft_trainable_token_indices: {embed_tokens: [128007, 128006]}\nwandb_project: mine\n\
                 gradient_accumulation_steps: 2\nmicro_batch_size: 2\nnum_epochs: 1\n\
                 optimizer: adamw_8bit\nlr_scheduler: cosine\nlearning_rate: 2e-4\nbf16: auto\n\
                 tf32: false\ngradient_checkpointing: true\nresume_from_checkpoint:\n\
@@ -55,6 +56,7 @@ r = 16
 lora_alpha = 32
 lora_dropout = 0.05
 target_modules = ["q_proj", "v_proj"]
+trainable_token_indices = [128006, 128007]
 
 [train]
 epochs = 1

@@ -21,6 +21,7 @@ mod parameter;
 mod sampling;
 mod shared;
 mod side_streams;
+mod token_rows;
 mod vocabulary_matrix;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
@@ -47,6 +48,7 @@ pub use noise::EmbeddingNoise;
 pub use parameter::{Parameter, Visitor, count_trainable};
 pub use sampling::{Filters, Sampling};
 pub use side_streams::SideStreams;
+pub use token_rows::{TokenRows, matrix_of_token_rows, token_rows_path};
 pub use vocabulary_matrix::{VocabularyMatrix, piece_of};
 
 use crate::device::{Arithmetic, ComputeConfig};
@@ -151,7 +153,7 @@ impl Model {
     pub fn embed(&self, tokens: &Tensor<1, Int>, context: &PassContext) -> Tensor<2> {
         let x = context.with_noise(self.embedding.forward(tokens));
         if let Some(inputs) = &self.layer_inputs {
-            inputs.forward(tokens, &x, self.embedding.matrix.trainable(), context);
+            inputs.forward(tokens, &x, self.embedding.matrix.learns(), context);
         }
         x
     }

@@ -34,6 +34,10 @@ pub trait Visitor {
     fn vector(&mut self, path: &str, parameter: &mut Parameter<1>);
     /// A projection or an embedding, `[out, in]`.
     fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>);
+    /// Whether it may change what it is shown.
+    fn changes(&self) -> bool {
+        true
+    }
 }
 
 /// How many numbers learn, and how many there are.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
-use crate::model::{Gradients, Parameter, Visitor};
+use crate::model::{Gradients, Parameter, TokenRows, Visitor};
 use crate::ops::cpu;
-use crate::ops::{from_vec, product, wide};
+use crate::ops::{from_vec, indices, product, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// What stands between the path of a matrix and the number of its piece.
@@ -29,6 +29,8 @@ pub struct VocabularyMatrix {
     /// None where it is kept as codes.
     pieces: Vec<Parameter<2>>,
     coded: Option<CodedTable>,
+    /// Rows that are trained while the pieces are frozen.
+    token_rows: Option<TokenRows>,
 }
 
 /// Rows that nothing trains, on the host.
@@ -68,19 +70,34 @@ impl VocabularyMatrix {
     /// From its pieces, in order.
     pub fn new(path: &'static str, pieces: Vec<Parameter<2>>) -> Self {
         assert!(!pieces.is_empty(), "a matrix has rows");
-        Self { path, pieces, coded: None }
+        Self { path, pieces, coded: None, token_rows: None }
     }
 
     /// Of codes that stay as they are.
     pub fn coded(path: &'static str, codes: Arc<dyn CodedMatrix>, rounds: bool) -> Self {
-        Self { path, pieces: Vec::new(), coded: Some(CodedTable { codes, rounds }) }
+        let coded = Some(CodedTable { codes, rounds });
+        Self { path, pieces: Vec::new(), coded, token_rows: None }
     }
 
     /// The same rows once more, in memory once.
     pub(super) fn sharing(&self) -> Self {
         let coded = self.coded.as_ref();
         let coded = coded.map(|it| CodedTable { codes: Arc::clone(&it.codes), rounds: it.rounds });
-        Self { path: self.path, pieces: self.pieces.clone(), coded }
+        Self { path: self.path, pieces: self.pieces.clone(), coded, token_rows: None }
+    }
+
+    /// Trains the rows of these tokens from now on, beside the others, which stay frozen.
+    pub fn train_rows(&mut self, tokens: Vec<u32>) {
+        self.dequantise();
+        let device = self.pieces[0].value.device();
+        let rows = self.rows(&indices(tokens.iter().copied(), &device));
+        let vocabulary = self.pieces.iter().map(|piece| piece.value.dims()[0]).sum();
+        self.token_rows = Some(TokenRows::new(self.path, vocabulary, tokens, rows));
+    }
+
+    /// The rows that are trained beside the others.
+    pub fn token_rows(&self) -> Option<&TokenRows> {
+        self.token_rows.as_ref()
     }
 
     /// Puts the numbers in the place of codes: these cannot be trained.
@@ -110,6 +127,11 @@ impl VocabularyMatrix {
         self.pieces.first().is_some_and(|piece| piece.trainable)
     }
 
+    /// Does training change it, or rows of it?
+    pub fn learns(&self) -> bool {
+        self.trainable() || self.token_rows.is_some()
+    }
+
     /// The matrix for the kernels of the CPU; none if it is in more than one piece, or elsewhere.
     pub fn held(&self) -> Option<cpu::HostTensor> {
         match (&self.coded, self.pieces.as_slice()) {
@@ -129,13 +151,22 @@ impl VocabularyMatrix {
         &mut self.pieces
     }
 
-    /// Calls `visitor` for the matrix, or for each of its pieces under a path of its own.
+    /// Calls `visitor` for the matrix, or for each of its pieces under a path of its own; and for
+    /// the rows that are trained beside it, which then stand in it.
     pub fn visit(&mut self, visitor: &mut dyn Visitor) {
-        if let [whole] = self.pieces.as_mut_slice() {
-            return visitor.matrix(self.path, whole);
+        match self.pieces.as_mut_slice() {
+            [whole] => visitor.matrix(self.path, whole),
+            pieces => {
+                for (number, piece) in pieces.iter_mut().enumerate() {
+                    visitor.matrix(&format!("{}{PIECE}{number}", self.path), piece);
+                }
+            }
         }
-        for (number, piece) in self.pieces.iter_mut().enumerate() {
-            visitor.matrix(&format!("{}{PIECE}{number}", self.path), piece);
+        if let Some(rows) = &mut self.token_rows {
+            rows.visit(visitor);
+            if visitor.changes() {
+                rows.write_into(&mut self.pieces);
+            }
         }
     }
 
@@ -202,8 +233,8 @@ impl VocabularyMatrix {
         parts.reduce(|a, b| a + b).expect("a matrix has rows")
     }
 
-    /// Adds the gradient of scores `x · matrixᵀ` for the matrix: `dᵀ · x`, and `more` of the row of
-    /// each token.
+    /// Adds the gradient of scores `x · matrixᵀ` for the matrix, or for the rows of it that are
+    /// trained: `dᵀ · x`, and `more` of the row of each token.
     pub fn add_scores_gradient(
         &self,
         sums: &mut Gradients,
@@ -211,6 +242,9 @@ impl VocabularyMatrix {
         (tokens, more): (&Tensor<1, Int>, &Tensor<2>),
         computing: ComputeConfig,
     ) {
+        if let Some(rows) = &self.token_rows {
+            return rows.add_scores_gradient(sums, (rows.scores(d), x), Some((tokens, more)));
+        }
         for (number, (first, piece)) in self.parts().enumerate() {
             let d = columns(d, first, piece).transpose();
             let gradient = product(d, x.clone(), computing.arithmetic);
@@ -221,6 +255,9 @@ impl VocabularyMatrix {
 
     /// Adds the gradient of [`Self::rows`]: `d` of the row of each token.
     pub fn add_rows_gradient(&self, sums: &mut Gradients, tokens: &Tensor<1, Int>, d: &Tensor<2>) {
+        if let Some(rows) = &self.token_rows {
+            return rows.add_rows_gradient(sums, tokens, d);
+        }
         for (number, (first, piece)) in self.parts().enumerate() {
             let gradient = self.scatter(piece.value.zeros_like(), tokens, d, (first, piece));
             sums.add(&self.piece_path(number), gradient);

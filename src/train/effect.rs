@@ -1,9 +1,10 @@
 //! What the trained model changes, for its artifact.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::prepare::Prepared;
-use crate::adapters::Adapter;
+use crate::adapters::{Adapter, leaves_base};
 use crate::artifact::effect::{EXACT, ModelEffect, ROUNDED};
 use crate::artifact::logit_diff::Rows;
 use crate::device::{self, Arithmetic};
@@ -16,7 +17,7 @@ use crate::weights::Element;
 const ROWS: [usize; 2] = [4, 32];
 
 /// Writes the scores with and without what was trained into a folder. Of a whole model, and of an
-/// adapter that is saved with whole weights or began with a part of its base, there are only those
+/// adapter that replaces weights of its base or began with a part of its base, there are only those
 /// with it: the base is no longer in memory.
 pub(super) fn write_effect(
     folder: &Path,
@@ -34,11 +35,10 @@ pub(super) fn write_effect(
         model.computing.arithmetic = Arithmetic::F32; // so that it can be compared anywhere
     }
     let arithmetic = model.computing.arithmetic;
-    // With some adapters the base in memory is no longer that of the files.
-    let apart = |it: &dyn Adapter| it.modules_to_save().is_empty() && !it.changes_base();
     // Its head is trained with it.
     let scores = prepared.score_head.is_some();
-    let based = !scores && prepared.adapter.as_deref().is_some_and(apart);
+    // With some adapters the base in memory is no longer that of the files.
+    let based = !scores && prepared.adapter.as_deref().is_some_and(leaves_base);
     let found = device::guarded(prepared.on_gpu(), "computing the effect", || {
         let with = rows.logits(model);
         let without = based.then(|| rows.logits_of_base(model));
@@ -46,8 +46,10 @@ pub(super) fn write_effect(
     });
     model.computing = trained_in;
     let (with, without) = found?;
-    // The weights of a whole model are rounded once more when they are written.
-    let rounded = prepared.adapter.is_none()
+    // The weights of a whole model are rounded once more when they are written, and rows of tokens
+    // when they are put into an embedding in 16 bits.
+    let of_rows = |it: &Arc<dyn Adapter>| !it.trainable_token_indices().is_empty();
+    let rounded = prepared.adapter.as_ref().is_none_or(of_rows)
         && prepared.elements.values().any(|element| *element != Element::F32);
     let name = match arithmetic {
         Arithmetic::F32 if rounded => ROUNDED,

@@ -128,9 +128,9 @@ fn as_in_files(adapter: Option<&dyn Adapter>, description: &Description) -> (u64
     if adapter.changes_base() {
         return changed(adapter, description);
     }
-    let (codes, whole) = (description.coded(), adapters::whole_weights(adapter, description));
-    let whole = whole.unwrap_or_default();
-    let trained = |path: &str| whole.iter().any(|(name, _)| *name == path);
+    let (codes, tables) = (description.coded(), adapters::changed_tables(adapter, description));
+    let tables = tables.unwrap_or_default();
+    let trained = |path: &str| tables.contains(&path);
     let blocks = description.in_blocks(trained);
     (codes.0 + blocks.0, codes.1 + blocks.1)
 }
@@ -147,9 +147,8 @@ pub fn streamed(
     work: Workload,
 ) -> Result<Workload> {
     let in_file = description.element.size() as u64;
-    let whole = adapters::whole_weights(adapter, description)?;
-    let tables = description.tables();
-    let tables = tables.filter(|(path, _)| whole.iter().all(|(name, _)| name != path));
+    let changed = adapters::changed_tables(adapter, description)?;
+    let tables = description.tables().filter(|(path, _)| !changed.contains(path));
     let in_blocks = |path: &str| match format {
         None => description.in_blocks.get(path).map(|(kind, _)| *kind),
         Some(_) => None,

@@ -261,11 +261,14 @@ impl Planned<'_> {
         }
     }
 
-    /// Whether the gradient of the output projection is wanted.
+    /// Whether the gradient of the output projection is wanted, or of rows of it.
     fn trains_head(&self) -> bool {
         let Some(adapter) = self.adapter else { return true };
-        let whole = adapters::whole_weights(adapter, self.description).unwrap_or_default();
-        whole.iter().any(|(path, _)| *path == LM_HEAD)
+        let head = match self.description.tied {
+            true => self.description.names.embedding,
+            false => LM_HEAD,
+        };
+        adapters::changed_tables(adapter, self.description).unwrap_or_default().contains(&head)
     }
 
     /// Why frozen weights cannot be left on disk, where they cannot.

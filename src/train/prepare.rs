@@ -103,7 +103,8 @@ pub fn prepare<'a>(
     let (base, approval, base_trust) = found_base(config, supply)?;
     let (data, head) = head::of_run(config, supply)?;
     let (description, config_file) = base::described(config, &base, head.as_ref(), observer)?;
-    let (adapter, start) = adapters_of(config, supply, &description, &approval)?;
+    let model = (base.path.as_path(), &description);
+    let (adapter, start) = adapters_of(config, supply, model, &approval)?;
     let teacher = Teacher::find(config, supply, &approval)?;
     let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;

@@ -1,6 +1,7 @@
 //! The adapter that a run starts from (`model.adapter`) in place of a new one.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -26,11 +27,11 @@ use crate::train::base_signature::{BaseSignature, base_signature, recorded};
 pub fn adapters_of(
     config: &RunConfig,
     supply: &Supply,
-    description: &Description,
+    (base, description): (&Path, &Description),
     approval: &Approval,
 ) -> Result<(Option<Arc<dyn Adapter>>, Option<StartAdapter>)> {
-    let adapter = adapters::of_run(config);
-    let start = StartAdapter::find(config, supply, adapter.as_deref(), description, approval)?;
+    let mut adapter = adapters::of_run_on(config, base)?;
+    let start = StartAdapter::find(config, supply, &mut adapter, description, approval)?;
     Ok((adapter, start))
 }
 
@@ -47,14 +48,14 @@ pub struct StartAdapter {
 
 impl StartAdapter {
     /// Finds the adapter that a configuration names, and compares its settings with those of the
-    /// run.
+    /// run, which has the same tokens in the same order then.
     ///
     /// # Errors
     /// When there is none, it is not allowed, or it is another than the run trains.
     fn find(
         config: &RunConfig,
         supply: &Supply,
-        adapter: Option<&dyn Adapter>,
+        adapter: &mut Option<Arc<dyn Adapter>>,
         description: &Description,
         approval: &Approval,
     ) -> Result<Option<Self>> {
@@ -81,7 +82,8 @@ impl StartAdapter {
         }
         let signed = base_signature(&directory.path)?;
         let (found, settings) = AdapterDirectory::read_hashed(&directory.path)?;
-        refuse_other(own, found.adapter.as_ref(), description)
+        *own = adapters::in_order_of(own.clone(), found.adapter.as_ref());
+        refuse_other(own.as_ref(), found.adapter.as_ref(), description)
             .map_err(|error| error.at(directory.path.join(peft::CONFIG_FILE)))?;
         let weights = hash_file(&directory.path.join(peft::WEIGHTS_FILE), peft::WEIGHTS_FILE)?;
         let files = vec![settings, weights];

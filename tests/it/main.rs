@@ -75,6 +75,7 @@ mod terminal;
 mod text_part;
 mod threats;
 mod tidy;
+mod trainable_tokens;
 mod vulkan;
 mod weights;
 mod whole_modules;

@@ -244,6 +244,8 @@ const CHANGES: &[Change] = &[
     change("lora.rank_pattern", "{}", "{ q_proj = 2 }"),
     change("lora.loraplus_lr_ratio", "1", "16"),
     change("lora.modules_to_save", "[]", "[\"lm_head\"]"),
+    change("lora.trainable_token_indices", "[]", "[1]"),
+    change("lora.trainable_tokens", "[]", "[\"<|im_end|>\"]"),
     change("lora.init_lora_weights", "default", "pissa"),
     change("lora.alpha_pattern", "{}", "{ q_proj = 2 }"),
     change("lora.use_dora", "false", "true"),

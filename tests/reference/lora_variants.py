@@ -28,6 +28,9 @@ MERGED = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
 PATTERNS = dict(
     rank_pattern={"model.layers.1.mlp.down_proj": 5, "q_proj": 2, r"layers\.0\.mlp\..*_proj": 3, "[kv]_proj": 1},
     alpha_pattern={"q_proj": 6, r".*\.1\.mlp\.(up|down)_proj": 2.5})
+# In another order than that of their numbers; the first two are in the batch twice, the last one is not.
+TOKENS = [53, 28, 4]
+
 VARIANTS = {
     "patterns": PATTERNS,
     "patterns-dora": dict(use_dora=True, use_rslora=True, **PATTERNS),
@@ -35,14 +38,17 @@ VARIANTS = {
     "plus-dora": dict(use_dora=True),
     "modules": dict(modules_to_save=["embed_tokens", "lm_head"]),
     "modules-tied": dict(modules_to_save=["embed_tokens"], ensure_weight_tying=True),
+    "tokens": dict(trainable_token_indices=TOKENS),
+    "tokens-tied": dict(trainable_token_indices=TOKENS),
+    "tokens-dora": dict(trainable_token_indices=TOKENS, use_dora=True),
     "pissa": dict(init_lora_weights="pissa", **PATTERNS),
     "olora": dict(init_lora_weights="olora", use_rslora=True),
 }
 
 
 def base_of(name):
-    """The base; that of whole modules has a head of its own."""
-    return "mha-untied" if name == "modules" else CASE
+    """The base; that of whole modules and of tokens has a head of its own."""
+    return "mha-untied" if name in ("modules", "tokens") else CASE
 
 
 def adapted(name):
@@ -57,7 +63,7 @@ def adapted(name):
             noise = torch.randn(parameter.shape, generator=generator)
             if ".lora_B." in name:
                 parameter.add_(0.1 * noise)
-            elif "lora_magnitude_vector" in name or "modules_to_save" in name:
+            elif any(part in name for part in ("lora_magnitude_vector", "modules_to_save", "trainable_tokens_delta")):
                 parameter.mul_(1.0 + 0.1 * noise)
     return model.eval()
 
@@ -122,7 +128,9 @@ def make(name):
     if name.startswith("plus"):
         expected["losses"] = lora_plus(model)
     else:
-        if name.startswith("modules"):
+        if name.startswith("tokens"):
+            expected |= {"gradient": gradient for key, gradient in found.items() if "trainable_tokens_delta" in key}
+        if name.startswith(("modules", "tokens")):
             expected["losses"] = torch.tensor(twenty_steps(model, make_batch(SEED), 1e-3)["losses"])
             model = PeftModel.from_pretrained(load(HERE / "tiny" / base), path)
         weights = dict(model.merge_and_unload().named_parameters())

@@ -7,6 +7,7 @@ mod peft;
 mod settings;
 mod singular;
 mod start;
+mod tokens;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
 pub(super) use settings::{describe, sample_settings};
+pub use tokens::{ReplacedRows, changed_tables, in_order_of, token_rows};
+pub(super) use tokens::{train_rows, with_token_numbers};
 pub(super) use whole::unfreeze;
 pub use whole::{Replaced, not_tied, tied_copy, whole_weights};
 
@@ -117,6 +120,18 @@ impl Adapter for Lora {
 
     fn modules_to_save(&self) -> &[String] {
         &self.settings.modules_to_save
+    }
+
+    fn trainable_token_indices(&self) -> &[usize] {
+        &self.settings.trainable_token_indices
+    }
+
+    fn trainable_tokens(&self) -> &[String] {
+        &self.settings.trainable_tokens
+    }
+
+    fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
+        Arc::new(Self { settings: self.settings.with_tokens(indices) })
     }
 
     fn rate_ratio(&self, parameter: &str) -> f64 {

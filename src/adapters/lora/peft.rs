@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 const RANK_MAX: usize = 65_536;
 const ALPHA_MAX: f64 = 1e6;
 const MODULES_MAX: usize = 4096;
+/// The output head, as its module is called.
+const HEAD: &str = "lm_head";
 
 /// What changes the arithmetic of PEFT's LoRA layers, and is not known here.
 const UNSUPPORTED: [&str; 10] = [
@@ -41,6 +43,10 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         names if names.is_empty() => Value::Null,
         names => json!(names),
     };
+    let tokens = match &settings.trainable_token_indices {
+        tokens if tokens.is_empty() => Value::Null,
+        tokens => json!(tokens),
+    };
     let start = match settings.init_lora_weights {
         InitLoraWeights::Default => json!(true),
         other => json!(other.name()),
@@ -64,7 +70,7 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         "rank_pattern": pattern(&settings.rank_pattern, |rank| json!(rank)),
         "alpha_pattern": pattern(&settings.alpha_pattern, |alpha| number(*alpha)),
         "layer_replication": null,
-        "trainable_token_indices": null,
+        "trainable_token_indices": tokens,
         "target_parameters": parameters,
         "megatron_config": null,
         "megatron_core": "megatron.core",
@@ -153,6 +159,7 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
     let Some(modules_to_save) = names_in(of("modules_to_save")) else {
         return wrong("`modules_to_save` is not a list of names");
     };
+    let trainable_token_indices = token_indices(of("trainable_token_indices"))?;
     let Some(layers_to_transform) = layers_to_transform(of("layers_to_transform")) else {
         return wrong("`layers_to_transform` is neither a number nor a list of numbers");
     };
@@ -170,6 +177,8 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         alpha_pattern: read_pattern("alpha_pattern", of("alpha_pattern"), alpha)?,
         loraplus_lr_ratio: 1.0,
         modules_to_save,
+        trainable_token_indices,
+        trainable_tokens: Vec::new(),
         init_lora_weights: match of("init_lora_weights").as_str() {
             Some("gaussian") => InitLoraWeights::Gaussian,
             _ => InitLoraWeights::Default,
@@ -221,6 +230,28 @@ fn layers_to_transform(value: &Value) -> Option<Vec<usize>> {
         }
         other => number(other).map(|number| vec![number]),
     }
+}
+
+/// Tokens of the input embedding: a list, or one under the name of that module.
+fn token_indices(value: &Value) -> Result<Vec<usize>> {
+    let list = match value {
+        Value::Object(modules) => {
+            if modules.len() > 1 || modules.keys().any(|name| name.ends_with(HEAD)) {
+                let what = "`trainable_token_indices` names modules beside the input embedding";
+                return Err(Error::adapter(what)
+                    .because("rows of an output head of its own are not trained by themselves"));
+            }
+            modules.values().next().unwrap_or(&Value::Null)
+        }
+        other => other,
+    };
+    let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+    let tokens = match list {
+        Value::Null => Some(Vec::new()),
+        Value::Array(tokens) => tokens.iter().map(number).collect(),
+        _ => None,
+    };
+    tokens.ok_or_else(|| Error::adapter("`trainable_token_indices` is not a list of tokens"))
 }
 
 fn target_modules(value: &Value) -> Option<TargetModules> {

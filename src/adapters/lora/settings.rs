@@ -153,6 +153,28 @@ settings! {
             ("LLaMA-Factory", "additional_target"),
         ])
         .silent_default();
+        /// Tokens whose rows of the embedding are trained, by their numbers.
+        trainable_token_indices: Vec<usize> = Key::new(
+            "lora.trainable_token_indices",
+            ValueKind::Rising { min: 0, max: 0x7fff_ffff },
+            DefaultValue::Value("[]"),
+            "Tokens, by their numbers, whose rows of the input embedding are trained and saved \
+             with the adapter, while its other rows stay: special tokens that the base hardly \
+             knows. Where the output head is the embedding, it has the same rows.",
+        )
+        .example("[151644, 151645]")
+        .names(&[("axolotl", "peft_trainable_token_indices")])
+        .silent_default();
+        /// More of them by their texts, which are looked up in the tokenizer of the base.
+        trainable_tokens: Vec<String> = Key::new(
+            "lora.trainable_tokens",
+            ValueKind::Texts,
+            DefaultValue::Value("[]"),
+            "The same for tokens by their texts, as `tokenizer.json` has them. The artifact has \
+             their numbers, as PEFT does (`trainable_token_indices`).",
+        )
+        .example("[\"<|im_start|>\", \"<|im_end|>\"]")
+        .silent_default();
         /// How the factors begin.
         init_lora_weights: InitLoraWeights = Key::new(
             "lora.init_lora_weights",
@@ -232,6 +254,8 @@ impl LoraSettings {
             alpha_pattern: ModulePatterns::default(),
             loraplus_lr_ratio: 1.0,
             modules_to_save: Vec::new(),
+            trainable_token_indices: Vec::new(),
+            trainable_tokens: Vec::new(),
             init_lora_weights: InitLoraWeights::Default,
         }
     }
@@ -248,6 +272,12 @@ impl LoraSettings {
             init_lora_weights: InitLoraWeights::Default,
             ..self.clone()
         }
+    }
+
+    /// The same with these tokens, and none by text.
+    #[must_use]
+    pub fn with_tokens(&self, trainable_token_indices: Vec<usize>) -> Self {
+        Self { trainable_token_indices, trainable_tokens: Vec::new(), ..self.clone() }
     }
 
     /// What the layer at `path` gets: its rank, and the factor `lora_alpha / r`, or
@@ -324,7 +354,12 @@ pub fn describe(title: &str, settings: &LoraSettings) -> String {
         InitLoraWeights::Default => String::new(),
         other => format!(" ({other})"),
     };
-    format!("{title}{start} r {}{others} on {layers}{of_layers}{parameters}", settings.r)
+    let tokens = match settings.trainable_token_indices.len() {
+        0 => String::new(),
+        1 => ", and a token".to_owned(),
+        count => format!(", and {count} tokens"),
+    };
+    format!("{title}{start} r {}{others} on {layers}{of_layers}{parameters}{tokens}", settings.r)
 }
 
 pub fn sample_settings() -> LoraSettings {

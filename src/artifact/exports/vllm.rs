@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{AdapterSource, Contents, Export, Written};
-use crate::adapters::{Adapter, file_name, layer_of};
+use crate::adapters::{Adapter, file_name, layer_of, replaces};
 use crate::artifact::lineage::INPUTS_KEY;
 use crate::artifact::peft::{self, AdapterConfig};
 use crate::error::{Context, Error, Result};
@@ -42,8 +42,8 @@ impl Export for Vllm {
 
 fn write(source: AdapterSource, target: &Path) -> Result<Written> {
     let AdapterSource { origin, adapter, base, addition, .. } = source;
-    if !adapter.modules_to_save().is_empty() {
-        return Err(Error::export("vLLM reads no adapter that is saved with whole modules")
+    if let Some(more) = replaces(adapter) {
+        return Err(Error::export(format!("vLLM reads no adapter that is saved with {more}"))
             .at(&origin.model.path)
             .hint("merge it: `firebrand merge`"));
     }

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::document::Values;
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
-use crate::model::piece_of;
+use crate::model::{matrix_of_token_rows, piece_of};
 
 /// A parameter, as an optimizer knows it beside its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +38,10 @@ impl UpdatedParameter {
         <[usize; 2]>::try_from(self.dims.as_slice()).ok()
     }
 
-    /// Whether it has a row for each token: an embedding or an output head.
+    /// Whether it has a row for each token: an embedding or an output head, or rows of one.
     pub fn is_vocabulary(&self) -> bool {
-        let (whole, _) = piece_of(&self.path);
+        let of_rows = matrix_of_token_rows(&self.path);
+        let (whole, _) = piece_of(of_rows.as_ref().unwrap_or(&self.path));
         let module = whole.strip_suffix(".weight").unwrap_or(whole);
         let name = module.rsplit('.').next().unwrap_or(module);
         name.starts_with("embed_tokens") || name == "lm_head"
@@ -175,6 +176,8 @@ mod tests {
         assert!(embedding.is_vocabulary() && embedding.matrix() == Some([10, 4]));
         let head = UpdatedParameter::new("lm_head.weight", &[10, 4]);
         assert!(head.is_vocabulary());
+        let rows = "model.embed_tokens.token_adapter.trainable_tokens_delta";
+        assert!(UpdatedParameter::new(rows, &[2, 4]).is_vocabulary());
         let experts = UpdatedParameter::new("model.layers.0.mlp.experts.down_proj", &[2, 3, 4]);
         assert_eq!((experts.matrix(), experts.is_vocabulary()), (Some([6, 4]), false));
         let norm = UpdatedParameter::new("model.norm.weight", &[4]);

@@ -18,9 +18,9 @@ impl Embedding {
         self.scaled(self.matrix.rows(tokens))
     }
 
-    /// Adds the gradient of the matrix, if it is trainable, for that of the output.
+    /// Adds the gradient of the matrix, or of rows of it, if they learn, for that of the output.
     pub fn backward(&self, tokens: &Tensor<1, Int>, d: Tensor<2>, sums: &mut Gradients) {
-        if self.matrix.trainable() {
+        if self.matrix.learns() {
             self.matrix.add_rows_gradient(sums, tokens, &self.scaled(d));
         }
     }

@@ -115,7 +115,7 @@ pub fn divergence_backward(
             d_scores = d_scores * all;
         }
         let d_hidden = chunk.only_targets(matrix.back(&d_scores, computing));
-        if matrix.trainable() {
+        if matrix.learns() {
             let hidden = chunk.only_targets(hidden);
             let nothing = hidden.zeros_like();
             let factors = (&d_scores, &hidden);

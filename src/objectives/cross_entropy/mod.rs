@@ -203,7 +203,7 @@ pub fn next_token_backward(
         }
         let wanted = scale.times(wanted);
         let d_hidden = chunk.only_targets(matrix.back(&d_logits, computing) - wanted);
-        if matrix.trainable() {
+        if matrix.learns() {
             let (hidden, less) = (chunk.only_targets(hidden), chunk.only_targets(less));
             let less = scale.times(less).neg();
             let factors = (&d_logits, &hidden);

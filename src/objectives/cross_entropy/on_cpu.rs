@@ -3,14 +3,14 @@
 use burn::tensor::Tensor;
 
 use super::{LossSum, Scales, Targets};
-use crate::model::{Gradients, Model};
+use crate::model::{Gradients, Model, TokenRows};
 use crate::ops::cpu::{Head, HostTensor, Products};
 use crate::ops::from_vec;
 
 /// The output projection and what goes in.
 pub(super) struct OnCpu<'a> {
     model: &'a Model,
-    head: Head,
+    head: Head<'a>,
     x: HostTensor,
 }
 
@@ -20,6 +20,7 @@ pub(super) fn head<'a>(model: &'a Model, x: &Tensor<2>, targets: Targets) -> Opt
     let head = Head {
         table: matrix.held()?,
         table_trainable: matrix.trainable(),
+        rows_trainable: matrix.token_rows().map_or(&[], TokenRows::tokens),
         gain: norm.value,
         gain_trainable: norm.trainable,
         epsilon: norm.epsilon,
@@ -76,6 +77,9 @@ impl OnCpu<'_> {
             };
             add(&self.model.head.norm.weight_path(None), gradients.gain);
             add(self.model.projection().path(), gradients.table);
+            if let Some(rows) = self.model.projection().token_rows() {
+                add(rows.path(), gradients.rows);
+            }
         }
         (LossSum::Number(total), from_vec(dx, [tokens, width], device))
     }

@@ -1,5 +1,5 @@
 //! The loss by kernels of a GPU: scores of a chunk, one pass to the losses and the gradient of the
-//! scores, and back. The output projection is a constant.
+//! scores, and back. The output projection is a constant, but for rows of tokens that are trained.
 
 use burn::tensor::Tensor;
 
@@ -57,6 +57,13 @@ pub(super) fn backward(
         }
         if let Some(rest) = rest {
             d_hidden = d_hidden.mul_scalar(rest);
+        }
+        if let Some(trained) = matrix.token_rows() {
+            let mut d = trained.scores(&d_logits).mul_scalar(rest.unwrap_or(1.0));
+            if let ChunkScale::Rows(_) = rows {
+                d = rows.times(d);
+            }
+            trained.add_scores_gradient(sums, (d, &normed.clone().inner()), None);
         }
         let mut tapes = [GivenGradients::of(normed, d_hidden).backward()];
         sums.collect(&mut tapes, |visitor| head.norm.visit(None, visitor));

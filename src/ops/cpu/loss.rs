@@ -5,6 +5,7 @@
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
+use super::element::F32;
 use super::exponential::exponential;
 use super::host_tensor::{AsLhs, HostTensor};
 use super::memory::filled;
@@ -151,6 +152,16 @@ impl Gradient {
         let Scores { numbers, positions, .. } = &self.scores;
         let right = PackedRhs::<F>::pack_cols(View::new(hidden, *positions, width));
         let left = F::factor_of(numbers, *positions);
+        product(&[Term { left: left.view(), right: &right }])
+    }
+
+    /// That of some rows of the table, `[rows, width]`, in 32 bits.
+    pub fn of_rows(&self, rows: &[u32], hidden: &[f32], width: usize) -> Vec<f32> {
+        let Scores { numbers, positions, .. } = &self.scores;
+        let of = |row: &u32| &numbers[*row as usize * positions..][..*positions];
+        let picked: Vec<f32> = rows.iter().flat_map(of).copied().collect();
+        let right = PackedRhs::<F32>::pack_cols(View::new(hidden, *positions, width));
+        let left = F32::factor_of(&picked, *positions);
         product(&[Term { left: left.view(), right: &right }])
     }
 }

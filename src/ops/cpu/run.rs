@@ -37,11 +37,13 @@ impl Products {
 }
 
 /// The final norm and the output projection.
-pub struct Head {
+pub struct Head<'a> {
     /// `[vocabulary, hidden]`.
     pub table: HostTensor,
     /// Whether the gradient of the table is wanted.
     pub table_trainable: bool,
+    /// Rows of the table whose gradient is wanted, where that of the whole is not.
+    pub rows_trainable: &'a [u32],
     /// `[hidden]`.
     pub gain: HostTensor,
     /// Whether the gradient of the gain is wanted.
@@ -63,9 +65,11 @@ pub struct HeadGradients {
     pub gain: Vec<f32>,
     /// `[vocabulary, hidden]`.
     pub table: Vec<f32>,
+    /// `[rows_trainable, hidden]`.
+    pub rows: Vec<f32>,
 }
 
-impl Head {
+impl Head<'_> {
     fn norm(&self) -> Norm<'_> {
         Norm { gain: self.gain.single(), epsilon: self.epsilon }
     }
@@ -121,6 +125,10 @@ impl Head {
         let mut gradients = HeadGradients { x: vec![0.0; x.len()], ..HeadGradients::default() };
         if self.table_trainable {
             gradients.table = gradient.of_table::<F>(&hidden, self.table.columns());
+        }
+        if !self.rows_trainable.is_empty() {
+            let (rows, width) = (self.rows_trainable, self.table.columns());
+            gradients.rows = gradient.of_rows(rows, &hidden, width);
         }
         let dx = &mut gradients.x;
         gradients.gain = self.norm().backward(x, &d_hidden, dx, self.gain_trainable);

@@ -3,6 +3,7 @@
 
 use firebrand::adapters::{Adapter, Dora, InitLoraWeights, ModulePatterns, TargetModules};
 use firebrand::artifact::open::{AdapterDirectory, with_adapter};
+use firebrand::model::{EMBEDDING, token_rows_path};
 
 use super::*;
 
@@ -27,9 +28,13 @@ fn is_as_in_peft(name: &str, base_name: &str) {
         let model = by(kernels, loaded.model);
         let (ours, reference) = (logits(&model, &batch), expected.floats("logits"));
         assert_near(name, &real(&batch, &ours), &real(&batch, reference), LIMIT);
-        let (loss, _) = gradients(&model, &batch, pass(&batch));
+        let (loss, sums) = gradients(&model, &batch, pass(&batch));
         assert!((loss - f64::from(expected.floats("loss")[0])).abs() < 1e-5, "{name} {loss}");
-        if name.starts_with("modules") {
+        if name.starts_with("tokens") {
+            let rows = sums.get(&token_rows_path(EMBEDDING)).unwrap().clone();
+            assert_near(name, &host(rows), expected.floats("gradient"), LIMIT);
+        }
+        if name.starts_with("modules") || name.starts_with("tokens") {
             let mut trainer = Trainer::new(model, step_settings(1e-3), adamw());
             for reference in expected.floats("losses") {
                 let micro_batches = [row(&batch, 0), row(&batch, 1)];
@@ -61,6 +66,41 @@ fn ranks_and_scales_of_some_layers_are_those_of_peft() {
 fn modules_that_are_trained_whole_are_those_of_peft() {
     is_as_in_peft("modules", UNTIED);
     is_as_in_peft("modules-tied", BASE);
+}
+
+#[test]
+fn rows_of_tokens_are_those_of_peft() {
+    is_as_in_peft("tokens", UNTIED);
+    is_as_in_peft("tokens-tied", BASE);
+    is_as_in_peft("tokens-dora", BASE);
+}
+
+#[test]
+fn tokens_are_written_for_peft_as_it_has_them() {
+    for name in ["tokens", "tokens-tied", "tokens-dora"] {
+        let (found, _) = AdapterDirectory::read_hashed(&folder(name)).unwrap();
+        let json = found.adapter.to_peft(&["q_proj".to_owned()].into());
+        assert_eq!(json["trainable_token_indices"].to_string(), "[53,28,4]", "{name}");
+    }
+    let read = |tokens: serde_json::Value| {
+        let mut json = serde_json::json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8,
+            "target_modules": "all-linear"});
+        json["trainable_token_indices"] = tokens;
+        let adapter = adapters::of_peft(json.as_object().unwrap())?;
+        Ok::<_, firebrand::error::Error>(adapter.trainable_token_indices().to_vec())
+    };
+    assert_eq!(read(serde_json::json!({"embed_tokens": [7, 3]})).unwrap(), [7, 3]);
+    says(
+        read(serde_json::json!({"embed_tokens": [7], "lm_head": [7]})).unwrap_err().to_string(),
+        str![[r#"
+error[adapter]: `trainable_token_indices` names modules beside the input embedding
+  because rows of an output head of its own are not trained by themselves
+"#]],
+    );
+    says(
+        read(serde_json::json!([-1])).unwrap_err().to_string(),
+        str!["error[adapter]: `trainable_token_indices` is not a list of tokens"],
+    );
 }
 
 /// B and the magnitudes of DoRA have a rate of their own, with the weight decay of the run.

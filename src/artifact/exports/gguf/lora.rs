@@ -14,7 +14,7 @@ use super::file::{ALIGNMENT, Keys, Tensor, header};
 use super::modelfile::{self, Served};
 use super::numbers::NumberFormat;
 use super::shape::head_width;
-use crate::adapters::{file_name, layer_of};
+use crate::adapters::{file_name, layer_of, replaces};
 use crate::artifact::exports::{AdapterSource, Contents, Export, Written};
 use crate::data::Codec;
 use crate::error::{Error, Result};
@@ -69,8 +69,8 @@ fn write(source: AdapterSource, target: &Path) -> Result<Written> {
             .hint("`--format gguf` writes its base with it")
     };
     let architecture = architecture::find(base)?;
-    if !adapter.modules_to_save().is_empty() {
-        return Err(refused("it is saved with whole modules".to_owned()));
+    if let Some(more) = replaces(adapter) {
+        return Err(refused(format!("it is saved with {more}")));
     }
     let mut tensors = addition.into_tensors();
     let layers: BTreeSet<String> =
