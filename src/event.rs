@@ -113,6 +113,20 @@ impl From<&Evaluation> for EvaluationLine {
     }
 }
 
+impl From<EvaluationLine> for Evaluation {
+    fn from(line: EvaluationLine) -> Self {
+        let named = |(name, value): (String, f64)| {
+            (name.strip_prefix("eval_").map_or_else(|| name.clone(), str::to_owned), value)
+        };
+        Self {
+            step: line.step,
+            eval_loss: line.eval_loss,
+            target_tokens: line.eval_target_tokens,
+            metrics: line.metrics.into_iter().map(named).collect(),
+        }
+    }
+}
+
 impl Evaluation {
     /// What is reported beside the loss, under names that are not those of a step.
     pub fn prefixed(&self) -> impl Iterator<Item = (String, f64)> {

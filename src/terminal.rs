@@ -150,7 +150,7 @@ pub fn print_exact(text: &str) -> io::Result<()> {
 /// # Errors
 /// When stdout is closed.
 pub fn print_marked(pieces: &[(&str, bool)], indent: usize) -> io::Result<()> {
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = io::stdout().is_terminal() && wants_colours();
     let marks = if colour { ("\u{1b}[32;1m", "\u{1b}[0m") } else { ("⟦", "⟧") };
     writeln!(io::stdout().lock(), "{}", marked(pieces, indent, marks))
 }

@@ -1,11 +1,14 @@
 //! The container of every signature: a DSSE envelope inside a sigstore bundle v0.3.
 
+use std::path::{Path, PathBuf};
+
 use crate::artifact::pae::pre_authentication_encoding;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::certificate::Certificate;
+use super::ecdsa::Public;
 use super::keys::SigningKey;
 use crate::error::Result;
 use crate::files;
@@ -20,6 +23,13 @@ const MAX_CERTIFICATES: usize = 10;
 /// The most entries of transparency logs, and the most time stamps, that one signature carries:
 /// each costs a few signature checks.
 const MAX_EVIDENCE: usize = 8;
+
+/// Where the bundle of a file lies, if nobody says otherwise: where `sigstore sign` puts it.
+pub fn bundle_beside(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_os_string();
+    name.push(".sigstore.json");
+    file.with_file_name(name)
+}
 
 /// What a signature names its key by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +46,17 @@ pub enum Material {
 /// valid for minutes, and entries of transparency logs and time stamps prove that it was used then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyless {
-    /// The signer's certificate.
+    /// The signer's certificate, whose key is one for ECDSA.
     pub certificate: Certificate,
     /// The whole bundle as compact JSON, in which the entries and time stamps are.
     pub json: String,
+}
+
+impl Keyless {
+    /// The key of the certificate.
+    pub fn key(&self) -> &Public {
+        self.certificate.key().expect("a certificate with another key is not read")
+    }
 }
 
 /// A payload, its signature, and the name of the key that made it.
@@ -169,6 +186,9 @@ fn parse_keyless(material: &Map<String, Value>, whole: &Value) -> Result<Keyless
     let known = ["certificate", "tlogEntries", "timestampVerificationData"];
     only_keys(material, "`verificationMaterial`", &known)?;
     let certificate = parse_certificate(member(material, "certificate")?)?;
+    if certificate.key().is_none() {
+        return Err(Defect::Unsupported("the key of its certificate is not for ECDSA".to_owned()));
+    }
     let list = |value: Option<&Value>, name: &str| match value {
         None | Some(Value::Null) => Ok(0),
         Some(Value::Array(all)) if all.len() <= MAX_EVIDENCE => Ok(all.len()),

@@ -16,7 +16,7 @@ use crate::checkpoint::{self, NamedCheckpoint, RestoredCheckpoint};
 use crate::config::{Init, ScoreHead};
 use crate::device::{self, ComputeConfig};
 use crate::error::{Context, Error, ErrorCode, Result};
-use crate::files::{DATA_LOCK, Digest, FileEntry, has_file, read_json_hashed};
+use crate::files::{Digest, FileEntry, has_file, read_json_hashed};
 use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, RepoKind, RepoName, Supply};
 use crate::model::description::stack_shapes;
 use crate::model::{self, Description, FrozenWeights, Loaded, Model, NewHead};
@@ -338,7 +338,7 @@ fn open_checkpoint(
 ) -> Result<OpenedModel> {
     let config = settings::load(&run.join("config.toml"), &[])?.config;
     // The commit that the run began with, wherever the branch is now.
-    let lock = DataLock::read(&run.join(DATA_LOCK))?;
+    let lock = DataLock::of_run(run)?;
     let commit = lock.and_then(|lock| lock.model).and_then(|model| model.commit);
     let revision = commit.as_deref().unwrap_or(&config.model.revision);
     let base = supply.find(&config.model.base, revision)?.as_base()?;

@@ -42,13 +42,13 @@ pub struct Signed {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign(directory: &Path, key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, &own_name(directory)?, hash_model(directory)?, &with_key(key))
+    sign_files(directory, &own_name(directory)?, hash_model(directory)?, with_key(key))
 }
 
 /// The same, for files whose digests were taken when they were looked at: what was found good is
 /// what is signed.
 pub fn sign_seen(directory: &Path, seen: &[FileEntry], key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, &own_name(directory)?, seen.to_vec(), &with_key(key))
+    sign_files(directory, &own_name(directory)?, seen.to_vec(), with_key(key))
 }
 
 /// Lets a program sign a directory keyless; `check` sees the bundle before it is written.
@@ -59,20 +59,20 @@ pub fn sign_seen_keyless(
     directory: &Path,
     seen: &[FileEntry],
     program: &Program,
-    check: &dyn Fn(&Bundle) -> Result<()>,
+    check: impl FnOnce(&Bundle) -> Result<()>,
 ) -> Result<Signed> {
     let seen = match seen {
         [] => hash_model(directory)?,
         seen => seen.to_vec(),
     };
-    sign_files(directory, &own_name(directory)?, seen, &|payload| {
+    sign_files(directory, &own_name(directory)?, seen, |payload| {
         let bundle = sign_keyless(program, IN_TOTO, &payload)?;
         check(&bundle)?;
         Ok(bundle)
     })
 }
 
-fn with_key(key: &SigningKey) -> impl Fn(Vec<u8>) -> Result<Bundle> {
+fn with_key(key: &SigningKey) -> impl FnOnce(Vec<u8>) -> Result<Bundle> {
     move |payload| Bundle::sign(IN_TOTO, payload, key)
 }
 
@@ -99,14 +99,14 @@ fn own_name(directory: &Path) -> Result<String> {
 /// # Errors
 /// Refuses symbolic links, special files and an empty directory.
 pub fn sign_named(directory: &Path, name: &str, key: &SigningKey) -> Result<Signed> {
-    sign_files(directory, name, hash_model(directory)?, &with_key(key))
+    sign_files(directory, name, hash_model(directory)?, with_key(key))
 }
 
 fn sign_files(
     directory: &Path,
     name: &str,
     files: Vec<FileEntry>,
-    sign: &dyn Fn(Vec<u8>) -> Result<Bundle>,
+    sign: impl FnOnce(Vec<u8>) -> Result<Bundle>,
 ) -> Result<Signed> {
     let is_of_model = |entry: &FileEntry| !is_ignored(&entry.path) && !is_leftover(&entry.path);
     let files: Vec<FileEntry> = files.into_iter().filter(is_of_model).collect();

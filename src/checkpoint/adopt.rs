@@ -41,7 +41,7 @@ impl CachedSteps {
         state.metrics_bytes = lines.len() as u64;
         state.metrics_sha256 = Some(Digest::of(&lines));
         write_atomic(&root.join(METRICS), &lines)?;
-        let scratch = scratch_for(root, state.step)?;
+        let scratch = scratch_for(root, &folder_name(state.step))?;
         let tensors = |file: &FileEntry| file.path.ends_with(".safetensors");
         let manifest = Manifest::verify(&self.found.folder);
         let manifest = manifest.map_err(super::Unusable::into_error)?;

@@ -15,7 +15,8 @@ use super::seal::scratch_for;
 use super::{folder_name, newest};
 use crate::error::{Context, Error, Result};
 use crate::files::{
-    DATA_LOCK, ROLLOUTS, create_dir_new, hash_tree, remove_dir, rename_new, sync_dir, write_atomic,
+    DATA_LOCK, Digest, MIRRORED_LOCK, ROLLOUTS, folder_of, hash_tree, remove_dir, rename_new,
+    sync_dir, write_atomic,
 };
 use crate::stores::{
     Bundle, BundleFile, ObjectInfo, Store, StoreAddress, TrafficCount, bundle_of, data_prefix,
@@ -28,9 +29,11 @@ const RESULT: &str = "result";
 const CHECKPOINT: &str = "checkpoint/";
 /// Where it has those of the artifact.
 const ARTIFACT: &str = "artifact/";
-/// What of a run directory goes along: facts, and nothing that says what is to be done.
-const BESIDE: [&str; 9] = [
-    DATA_LOCK,
+/// The file that says under which settings a result was made.
+const SETTINGS: &str = "settings.sha256";
+/// What of a run directory goes along: facts, and nothing that says what is to be done. The lock
+/// goes as well, and comes back under a name of its own ([`MIRRORED_LOCK`]).
+pub const RECORDS: [&str; 8] = [
     "metrics.jsonl",
     "history.jsonl",
     "evaluations.jsonl",
@@ -118,14 +121,16 @@ impl Mirror {
         remove_bundle(&self.store, RESULT, &there)
     }
 
-    /// Sends the result; of what is there already, nothing is sent again.
+    /// Sends the result, which was made under settings with this digest; of what is there already,
+    /// nothing is sent again.
     ///
     /// # Errors
     /// When the store does not take it.
-    pub fn put_result(&self, root: &Path) -> Result<()> {
+    pub fn put_result(&self, root: &Path, settings: Digest) -> Result<()> {
         let there = self.store.list("")?;
         let artifact = root.join("artifact");
         let mut files = beside(root)?;
+        files.push(BundleFile::of(SETTINGS, settings.to_string().into_bytes()));
         for file in hash_tree(&artifact)? {
             let from = artifact.join(&file.path);
             files.push(BundleFile::at(format!("{ARTIFACT}{}", file.path), from));
@@ -133,57 +138,58 @@ impl Mirror {
         publish(&self.store, RESULT, &files, &there, true).map(drop)
     }
 
-    /// Makes a checkpoint of the store one of the run directory, checked byte by byte.
+    /// The digest of the settings that the result was made under; none where it does not say.
+    ///
+    /// # Errors
+    /// When it is not there, or the store does not give it.
+    pub fn result_settings(&self) -> Result<Option<Digest>> {
+        let text = self.bundle(RESULT)?.bytes(SETTINGS, 1024)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&text).parse().ok())
+    }
+
+    /// Makes a checkpoint of the store one of the run directory, checked byte by byte, with what
+    /// lies beside it. `make_way` is called when that is whole and before anything is replaced.
     ///
     /// # Errors
     /// When it is not there, not whole, or the disk has no room: the directory is as it was, but
     /// for what lies beside checkpoints.
-    pub fn take_step(&self, root: &Path, step: u64) -> Result<()> {
+    pub fn take_step(
+        &self,
+        root: &Path,
+        step: u64,
+        make_way: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let name = folder_name(step);
         let bundle = self.bundle(&name)?;
-        check_free(root, bundle.size())?;
-        let scratch = scratch_for(root, step)?;
-        let taken = save_below(&bundle, CHECKPOINT, &scratch).and_then(|()| {
-            let found = RestoredCheckpoint::open(&scratch)?;
-            match found.state.step == step {
-                true => Ok(()),
-                false => Err(Error::store(format!("`{name}` holds step {}", found.state.step))),
-            }
-        });
-        let taken = taken.and_then(|()| {
-            sync_dir(&scratch)?;
-            take_beside(&bundle, root)?;
-            rename_new(&scratch, &root.join(&name))?;
-            sync_dir(root)
-        });
-        if taken.is_err() {
-            let _ = remove_dir(&scratch);
-        }
-        taken
+        take(&bundle, (CHECKPOINT, &name), root, &name, |scratch| {
+            expect_step(scratch, step)?;
+            make_way()?;
+            take_beside(&bundle, root)
+        })
     }
 
-    /// Makes the result of the store that of the run directory.
+    /// The same with one before it: what lies beside it is that of the later one.
+    ///
+    /// # Errors
+    /// When it is not there, not whole, or the disk has no room: the directory is as it was.
+    pub fn take_earlier_step(&self, root: &Path, step: u64) -> Result<()> {
+        let name = folder_name(step);
+        let bundle = self.bundle(&name)?;
+        take(&bundle, (CHECKPOINT, &name), root, &name, |scratch| expect_step(scratch, step))
+    }
+
+    /// Makes the result of the store that of the run directory. `make_way` is called when it is
+    /// whole and before anything is replaced.
     ///
     /// # Errors
     /// When it is not there, not whole, or the disk has no room.
-    pub fn take_result(&self, root: &Path) -> Result<()> {
+    pub fn take_result(&self, root: &Path, make_way: impl FnOnce() -> Result<()>) -> Result<()> {
         let bundle = self.bundle(RESULT)?;
-        check_free(root, bundle.size())?;
         // Removed with what an interrupted save has left, if this is interrupted.
-        let scratch = root.join(format!(".tmp-step-result.{}", std::process::id()));
-        if scratch.exists() {
-            remove_dir(&scratch)?;
-        }
-        create_dir_new(&scratch)?;
-        let taken = save_below(&bundle, ARTIFACT, &scratch).and_then(|()| {
-            take_beside(&bundle, root)?;
-            rename_new(&scratch, &root.join("artifact"))?;
-            sync_dir(root)
-        });
-        if taken.is_err() {
-            let _ = remove_dir(&scratch);
-        }
-        taken
+        take(&bundle, (ARTIFACT, "step-result"), root, "artifact", |_| {
+            make_way()?;
+            take_beside(&bundle, root)
+        })
     }
 
     /// Writes what people and tables look at into a folder: records of the newest checkpoint or of
@@ -240,29 +246,69 @@ fn steps_of(there: &[ObjectInfo]) -> BTreeSet<u64> {
 /// What lies beside checkpoints and result, as it is at this moment: a run may be adding to it, and
 /// cuts off what is too much when it goes on.
 fn beside(root: &Path) -> Result<Vec<BundleFile>> {
+    let lock = [DATA_LOCK, MIRRORED_LOCK].into_iter().find(|name| root.join(name).is_file());
+    let lock = lock.map(|name| (DATA_LOCK, name));
     let mut files = Vec::new();
-    for name in BESIDE {
-        let path = root.join(name);
-        if path.is_file() {
-            let bytes = fs::read(&path).context_at("cannot read the file", &path)?;
-            files.push(BundleFile::of(name, bytes));
+    for (path, name) in lock.into_iter().chain(RECORDS.map(|name| (name, name))) {
+        let file = root.join(name);
+        if file.is_file() {
+            let bytes = fs::read(&file).context_at("cannot read the file", &file)?;
+            files.push(BundleFile::of(path, bytes));
         }
     }
     Ok(files)
 }
 
 fn take_beside(bundle: &Bundle, root: &Path) -> Result<()> {
-    for name in BESIDE {
-        if let Some(bytes) = bundle.bytes(name, BESIDE_BYTES_MAX)? {
+    let lock = (DATA_LOCK, MIRRORED_LOCK);
+    for (path, name) in std::iter::once(lock).chain(RECORDS.map(|name| (name, name))) {
+        if let Some(bytes) = bundle.bytes(path, BESIDE_BYTES_MAX)? {
             write_atomic(&root.join(name), &bytes)?;
         }
     }
     Ok(())
 }
 
-/// Writes the files below a folder of a bundle into a folder of the disk.
+/// Makes a folder of a bundle one of the run directory, by way of a scratch folder. `whole` is
+/// called with that when all of it is there and durable.
+fn take(
+    bundle: &Bundle,
+    (folder, scratch): (&str, &str),
+    root: &Path,
+    target: &str,
+    whole: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    check_free(root, bundle.size())?;
+    let scratch = scratch_for(root, scratch)?;
+    let taken = save_below(bundle, folder, &scratch).and_then(|()| {
+        whole(&scratch)?;
+        rename_new(&scratch, &root.join(target))?;
+        sync_dir(root)
+    });
+    if taken.is_err() {
+        let _ = remove_dir(&scratch);
+    }
+    taken
+}
+
+fn expect_step(folder: &Path, step: u64) -> Result<()> {
+    let found = RestoredCheckpoint::open(folder)?.state.step;
+    match found == step {
+        true => Ok(()),
+        false => Err(Error::store(format!("`{}` holds step {found}", folder_name(step)))),
+    }
+}
+
+/// Writes the files below a folder of a bundle into a folder of the disk, durably.
 fn save_below(bundle: &Bundle, folder: &str, to: &Path) -> Result<()> {
-    let names = bundle.files().filter(|(path, _)| path.starts_with(folder));
-    let names: Vec<String> = names.map(|(path, _)| path.to_owned()).collect();
-    names.iter().try_for_each(|path| bundle.save(path, &to.join(&path[folder.len()..])))
+    let names = bundle.files().filter_map(|(path, _)| path.strip_prefix(folder));
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    let mut folders = BTreeSet::from([to.to_owned()]);
+    for name in &names {
+        let file = to.join(name);
+        bundle.save(&format!("{folder}{name}"), &file)?;
+        let inside = folder_of(&file).ancestors().take_while(|inside| *inside != to);
+        folders.extend(inside.map(Path::to_owned));
+    }
+    folders.iter().rev().try_for_each(|folder| sync_dir(folder))
 }

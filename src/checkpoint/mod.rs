@@ -19,6 +19,7 @@ mod save;
 mod saver;
 mod snapshot;
 mod tensors;
+mod uploads;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ pub use history::{History, HistoryEntry, HistoryEvent, now};
 pub use identity::{Allowed, Difference, Identity, IdentityPart, option_for, settings_differences};
 pub use manifest::{Manifest, Unusable};
 pub use metrics::{LinesState, Metrics, line, steps_of};
-pub use mirror::{Mirror, Mirrored};
+pub use mirror::{Mirror, Mirrored, RECORDS};
 pub use named::NamedCheckpoint;
 pub use restore::{BAD, RestoredCheckpoint, newest, restore, restore_weights, unchecked_state};
 pub use retention::{Retention, remove};
@@ -45,6 +46,7 @@ pub use shared_steps::{SharedSteps, chain_name};
 pub use snapshot::Snapshot;
 pub use step_cache::{CachedSteps, StepCache, StepCacheItem, items as kept_steps};
 pub use tensors::{Pieces, joined, learning_specs, learning_values, put, put_stacked};
+pub use uploads::Uploads;
 
 /// Version of the format; a newer one is refused by name.
 pub const FORMAT: u32 = 1;

@@ -13,8 +13,9 @@ use crate::checkpoint::metrics::Lines;
 use crate::checkpoint::restore::sweep;
 use crate::checkpoint::room::check_free;
 use crate::checkpoint::snapshot::{Snapshot, TRAINED, Tensors, Values};
+use crate::checkpoint::uploads::Upload;
 use crate::checkpoint::{
-    History, HistoryEntry, HistoryEvent, Mirror, Retention, StepCache, folder_name,
+    Chain, History, HistoryEntry, HistoryEvent, Mirror, Retention, StepCache, Uploads, folder_name,
 };
 
 use crate::error::{Error, ErrorCode, Result};
@@ -31,7 +32,7 @@ pub struct Saved {
     pub path: PathBuf,
     /// Was it written now, or had it been there?
     pub new: bool,
-    /// How long writing took.
+    /// How long it took until it was durable on this machine.
     pub seconds: f64,
     /// What went wrong after the commit, and costs nothing but disk.
     pub warnings: Vec<String>,
@@ -53,10 +54,13 @@ pub struct Job {
     pub shelf: Option<(StepCache, String)>,
     /// Where the run is mirrored.
     pub mirror: Option<Mirror>,
+    /// What is under way to stores.
+    pub uploads: Uploads,
 }
 
 impl Job {
-    /// Saves, commits, and removes what retention no longer wants.
+    /// Saves, commits, and removes what retention no longer wants. What goes to stores is under way
+    /// then.
     ///
     /// # Errors
     /// When nothing was committed: what was begun is gone again. If the disk had no room, a second
@@ -81,22 +85,20 @@ impl Job {
         let began = Instant::now();
         let step = self.snapshot.state.step;
         let path = self.root.join(folder_name(step));
-        let saved = |new, warnings| {
-            let seconds = began.elapsed().as_secs_f64();
-            Saved { step, path: path.clone(), new, seconds, warnings }
-        };
+        let saved =
+            |new, seconds, warnings| Saved { step, path: path.clone(), new, seconds, warnings };
         if path.exists() {
             // The same step of the same run.
             let manifest = Manifest::verify(&path).map_err(Unusable::into_error)?;
             if manifest.step != step {
                 return Err(Error::checkpoint("the checkpoint is that of another step").at(path));
             }
-            return Ok(saved(false, Vec::new()));
+            return Ok(saved(false, began.elapsed().as_secs_f64(), Vec::new()));
         }
         self.check_room()?;
         self.metrics.sync()?;
         self.rollouts.as_ref().map_or(Ok(()), Lines::sync)?;
-        let scratch = scratch_for(&self.root, step)?;
+        let scratch = scratch_for(&self.root, &folder_name(step))?;
         let written = write_files(&scratch, &self.snapshot);
         let committed = written.and_then(|digest| {
             rename_new(&scratch, &path)?;
@@ -111,19 +113,37 @@ impl Job {
         };
         // Until here a failure leaves nothing; the names must be durable before it counts as saved.
         sync_dir(&self.root)?;
+        let seconds = began.elapsed().as_secs_f64();
         let entry = HistoryEntry {
             manifest: Some(manifest),
             ..HistoryEntry::new(HistoryEvent::Saved, step)
         };
-        let after = [
+        let mut after = vec![
             write_atomic(&self.root.join("LATEST"), folder_name(step).as_bytes()),
             History::of(&self.root).note(&entry),
             self.prune(),
-            self.shelf.as_ref().map_or(Ok(()), |(shelf, name)| shelf.put(&self.root, step, name)),
-            self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.put_step(&self.root, step)),
         ];
-        let warnings = after.into_iter().filter_map(Result::err).map(|error| one_line(&error));
-        Ok(saved(true, warnings.collect()))
+        let shelf = self.shelf.as_ref().map(|(shelf, name)| shelf.put(&self.root, step, name));
+        let chain = match shelf.transpose() {
+            Ok(chain) => chain.flatten(),
+            Err(error) => {
+                after.push(Err(error));
+                None
+            }
+        };
+        self.upload(step, chain);
+        let warnings = after.into_iter().filter_map(Result::err);
+        Ok(saved(true, seconds, warnings.map(|error| error.with_causes()).collect()))
+    }
+
+    /// Has a committed checkpoint go to stores.
+    fn upload(&self, step: u64, chain: Option<Chain>) {
+        let shelf = self.shelf.as_ref().map(|(shelf, _)| shelf.clone());
+        let shared = shelf.filter(|shelf| shelf.shared().is_some()).zip(chain);
+        if shared.is_some() || self.mirror.is_some() {
+            let (root, mirror) = (self.root.clone(), self.mirror.clone());
+            self.uploads.add(Upload { root, step, shared, mirror });
+        }
     }
 
     fn prune(&self) -> Result<()> {
@@ -135,10 +155,6 @@ impl Job {
         self.retention.make_room(&self.root, needed, &self.snapshot.state.evaluations)?;
         check_free(&self.root, needed)
     }
-}
-
-fn one_line(error: &Error) -> String {
-    std::iter::once(&error.what).chain(&error.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
 fn write_files(scratch: &Path, snapshot: &Snapshot) -> Result<Digest> {

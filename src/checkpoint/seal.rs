@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::manifest::{MANIFEST, Manifest};
-use super::{FORMAT, RunState, folder_name};
+use super::{FORMAT, RunState};
 use crate::error::{Context, Result};
 use crate::files::{
     Digest, FileEntry, create_dir_new, hash_file, remove_dir, sync_dir, write_synced,
 };
 
-/// A new folder to write a checkpoint in.
-pub(super) fn scratch_for(root: &Path, step: u64) -> Result<PathBuf> {
-    let scratch = root.join(format!(".tmp-{}.{}", folder_name(step), std::process::id()));
+/// A new folder to write a checkpoint in. `name` begins with `step-`: so what an interrupted save
+/// has left is known and removed.
+pub(super) fn scratch_for(root: &Path, name: &str) -> Result<PathBuf> {
+    let scratch = root.join(format!(".tmp-{name}.{}", std::process::id()));
     if scratch.exists() {
         remove_dir(&scratch)?; // a leftover of a process that had the same number
     }

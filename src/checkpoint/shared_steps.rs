@@ -110,33 +110,32 @@ impl SharedSteps {
         if files.is_empty() || needed > self.limit {
             return Ok(());
         }
-        self.make_room(needed)?;
+        self.make_room(needed, &name)?;
         publish(&self.store, &name, &files, &there, false).map(drop)
     }
 
-    /// Removes what was written longest ago, until so many bytes fit. Whoever reads it meanwhile
-    /// finds a part missing, and computes the steps.
-    fn make_room(&self, needed: u64) -> Result<()> {
-        let all = self.store.list(FOLDER)?;
-        let mut total: u64 = all.iter().map(|object| object.bytes).sum();
-        if total + needed <= self.limit {
-            return Ok(());
-        }
-        let mut bundles: Vec<&ObjectInfo> =
-            all.iter().filter(|object| bundle_of(&object.key).is_some()).collect();
-        bundles.sort_by_key(|object| object.modified);
-        for object in bundles {
-            if total + needed <= self.limit {
-                return Ok(());
+    /// Removes what was written longest ago, until so many bytes fit beside the others than `name`:
+    /// steps, and what writers have left that were killed before their steps were complete. Whoever
+    /// reads it meanwhile finds a part missing, and computes the steps.
+    fn make_room(&self, needed: u64, name: &str) -> Result<()> {
+        let mut owners: BTreeMap<String, Vec<ObjectInfo>> = BTreeMap::new();
+        for object in self.store.list(FOLDER)? {
+            let data = object.key.split_once(".data/").map(|(owner, _)| owner);
+            if let Some(owner) = data.or_else(|| bundle_of(&object.key)).filter(|it| *it != name) {
+                owners.entry(owner.to_owned()).or_default().push(object);
             }
-            let name = bundle_of(&object.key).unwrap_or_default();
-            let own: Vec<ObjectInfo> =
-                all.iter().filter(|other| other.key.starts_with(name)).cloned().collect();
-            remove_bundle(&self.store, name, &own)?;
-            total -= own.iter().map(|object| object.bytes).sum::<u64>().min(total);
         }
-        // What is left belongs to no bundle: it was left by writers that were killed, or is being
-        // written at this moment.
+        let bytes = |all: &[ObjectInfo]| all.iter().map(|object| object.bytes).sum::<u64>();
+        let mut total: u64 = owners.values().map(|all| bytes(all)).sum();
+        let mut owners: Vec<(String, Vec<ObjectInfo>)> = owners.into_iter().collect();
+        owners.sort_by_key(|(_, all)| all.iter().map(|object| object.modified).max());
+        for (owner, all) in owners {
+            if total + needed <= self.limit {
+                break;
+            }
+            remove_bundle(&self.store, &owner, &all)?;
+            total -= bytes(&all);
+        }
         Ok(())
     }
 }
@@ -176,6 +175,19 @@ mod tests {
         steps.put(&from, 3, chain(3)).unwrap();
         assert_eq!(kept(&steps), [2, 3], "the first one is gone, with its data");
         assert_eq!(store.list("").unwrap().len(), 4);
+        // A writer that was killed has left files of steps that nobody reads: they go before the
+        // steps that came after them, and take no room for good.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let left = format!("{}.data/0011", steps.name(9, chain(9)).unwrap());
+        store.put(&left, vec![0; 9000]).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        steps.put(&from, 3, chain(3)).unwrap(); // it is there
+        steps.put(&from, 4, chain(4)).unwrap();
+        steps.put(&from, 5, chain(5)).unwrap();
+        assert_eq!(kept(&steps), [4, 5]);
+        assert_eq!(store.list("").unwrap().len(), 4, "what was left is gone");
+        steps.put(&from, 3, chain(3)).unwrap();
+        assert_eq!(kept(&steps), [3, 5]);
         let into = folder.path().join("into");
         assert!(!steps.take(1, chain(1), &into).unwrap());
         assert!(steps.take(3, chain(3), &into).unwrap());
@@ -184,7 +196,7 @@ mod tests {
         let small = SharedSteps::new(store, Digest::of(b"settings"), 3000);
         small.put(&from, 4, chain(4)).unwrap();
         assert!(!small.take(3, chain(3), &folder.path().join("other")).unwrap());
-        assert_eq!(kept(&small), [2, 3]);
+        assert_eq!(kept(&small), [3, 5]);
         let other = SharedSteps::new(small.store().clone(), Digest::of(b"others"), 10_000);
         assert_eq!(kept(&other), [0; 0]);
     }

@@ -248,17 +248,23 @@ impl StepCache {
         Ok(CachedSteps { found, reports, from: origin.run, manifest: manifest_digest(path)? })
     }
 
-    /// Files a committed checkpoint of the run `name`; `root` is its directory. What was not used
-    /// for longest goes, to stay below the limit. Then it goes to the store, if there is one.
-    pub fn put(&self, root: &Path, step: u64, name: &str) -> Result<()> {
-        let Some(chain) = self.put_here(root, step, name)? else { return Ok(()) };
+    /// Gives filed steps to the store, if there is one.
+    ///
+    /// # Errors
+    /// When it does not take them.
+    pub fn send(&self, step: u64, chain: Chain) -> Result<()> {
         match (&self.shared, chain.last.map(|last| self.place(step, last))) {
             (Some(shared), Some(place)) if place.exists() => shared.put(&place, step, chain),
             _ => Ok(()),
         }
     }
 
-    fn put_here(&self, root: &Path, step: u64, name: &str) -> Result<Option<Chain>> {
+    /// Files a committed checkpoint of the run `name`; `root` is its directory. What was not used
+    /// for longest goes, to stay below the limit. Returns the name of its steps, if they have one.
+    ///
+    /// # Errors
+    /// When it cannot be read or filed.
+    pub fn put(&self, root: &Path, step: u64, name: &str) -> Result<Option<Chain>> {
         let checkpoint = root.join(folder_name(step));
         let path = checkpoint.join("state.json");
         let bytes = fs::read(&path).context_at("cannot read the state", &path)?;

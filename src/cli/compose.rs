@@ -103,24 +103,23 @@ fn checked(args: &Args) -> Result<ExitCode> {
     }
     let trust = args.trust()?;
     let (composition, signature) = compose::read(&args.composition, &trust)?;
-    let stated = composition.adapters.len();
-    if !args.adapter.is_empty() && args.adapter.len() != stated {
-        return Err(Error::usage(format!(
-            "{stated} adapters are stated, and {} are named",
-            args.adapter.len()
-        ))
-        .hint("name each with `--adapter`, in the order in which they are stated, or none"));
-    }
     let places = places(&composition, args.base.as_deref(), &args.adapter)?;
     told_checks(&composition, signature, &places, &trust, args.json)
 }
 
-/// Where the parts lie: where they are named, or where they lay when they were composed.
+/// Where the parts lie: where they are named, or where they lay when they were composed. As many
+/// adapters are named as are stated, or none: whatever is done with the parts pairs them in order.
 pub(super) fn places(
     composition: &Composition,
     base: Option<&Path>,
     adapters: &[PathBuf],
 ) -> Result<Places> {
+    let (stated, count) = (composition.adapters.len(), adapters.len());
+    if count > 0 && count != stated {
+        let what = format!("{stated} adapters are stated, and {count} are named");
+        return Err(Error::usage(what)
+            .hint("name each with `--adapter`, in the order in which they are stated, or none"));
+    }
     let lay = |name: &String| PathBuf::from(name);
     let named = match adapters {
         [] => composition.adapters.iter().map(|part| lay(&part.name)).collect(),

@@ -10,6 +10,7 @@ use serde::Serialize;
 #[cfg(feature = "gpu")]
 use crate::cli::talk;
 use crate::cli::{data_json, data_line, devices, named_device};
+use crate::config::RUNS;
 use crate::device::{self, OpenedDevice, Processor, Survey};
 use crate::engine::parity::{Parity, parity};
 use crate::engine::{StepLaunches, step_launches};
@@ -30,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     device: String,
     /// The folder of checkpoints whose disk is measured
-    #[arg(long, value_name = "DIR", default_value = "checkpoints")]
+    #[arg(long, value_name = "DIR", default_value = RUNS)]
     checkpoints: PathBuf,
     /// A model directory of which every weight is read: NaN or infinite ones end with exit code 2
     #[arg(long, value_name = "DIR")]

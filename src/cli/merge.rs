@@ -18,7 +18,7 @@ use crate::cli::{data_line, talk};
 use crate::compose::{self, CompositionFinding, UNQUANTISED};
 use crate::data::extensions;
 use crate::error::{Error, ErrorCode, Result};
-use crate::files::{DATA_LOCK, folder_of, hash_file};
+use crate::files::{folder_of, hash_file};
 use crate::hub::{DataLock, Policy};
 use crate::train::{Access, parent_state};
 use crate::verify::Trust;
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let composed = composed.map(|(parts, _)| parts);
     let found = Access::default().supply(Policy::default())?.named(&artifact)?;
     // Its run's data, as it was then.
-    let lock = DataLock::read(&folder_of(&found.path).join(DATA_LOCK))?;
+    let lock = DataLock::of_run(folder_of(&found.path))?;
     let policy =
         Policy { locks: lock.into_iter().collect(), extensions: extensions(), ..Policy::default() };
     let supply = Arc::new(Access::default().supply(policy)?);

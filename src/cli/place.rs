@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::talk;
+use crate::config::RUNS;
 use crate::error::{Error, Result};
 use crate::hub::{DEFAULT_REVISION, Policy, RepoKind, RepoName, at_revision};
 use crate::report::Transfers;
@@ -36,7 +37,7 @@ impl Place<'_> {
     /// When the hub does not give it, or a revision is asked of a directory.
     pub fn fetched(self, path: &Path) -> Result<Option<PathBuf>> {
         let name = path.to_string_lossy();
-        let is_here = path.symlink_metadata().is_ok() || path.starts_with("checkpoints");
+        let is_here = path.symlink_metadata().is_ok() || path.starts_with(RUNS);
         let (id, revision) = match at_revision(&name).filter(|_| !is_here) {
             Some(_) if self.revision.is_some() => {
                 return Err(Error::usage("the revision is given twice").at(path));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::artifact::keys::config_home;
 use crate::cli::{data_json, data_line, talk};
+use crate::config::RUNS;
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
 use crate::report::{PAGE_FILE, write_compare_page, write_page};
@@ -20,7 +21,7 @@ pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Where to look for runs
-    #[arg(default_value = "checkpoints")]
+    #[arg(default_value = RUNS)]
     dir: PathBuf,
     /// One JSON object per run
     #[arg(long)]
@@ -65,7 +66,7 @@ enum Command {
     /// of a run that is at work.
     Prune {
         /// Where to look for runs
-        #[arg(default_value = "checkpoints")]
+        #[arg(default_value = RUNS)]
         dir: PathBuf,
         /// How many checkpoints of each run stay; of an unfinished one at least two
         #[arg(long, value_name = "N", default_value_t = 1)]

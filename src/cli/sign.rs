@@ -1,6 +1,5 @@
 //! `firebrand sign`
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -106,12 +105,12 @@ fn run_keyless(args: &Args, directory: &Path, seen: &[FileEntry]) -> Result<Exit
     })?;
     let program = Program::keyless(&command(signer)?)?;
     let identity = args.identity.identity()?;
-    let who = RefCell::new(String::new());
+    let mut who = String::new();
     let checked = identity.is_some();
     let trust = identity.into_iter().fold(Trust::default(), Trust::and_identity);
-    let signed = signature::sign_seen_keyless(directory, seen, &program, &|bundle| {
+    let signed = signature::sign_seen_keyless(directory, seen, &program, |bundle| {
         let found = who_signed(bundle, &trust, Role::Train, None);
-        *who.borrow_mut() = printable(&found.name);
+        who = printable(&found.name);
         match found.objection.filter(|_| checked) {
             Some(why) => Err(Error::key("the program's signature does not count").because(why)),
             None => Ok(()),
@@ -121,7 +120,7 @@ fn run_keyless(args: &Args, directory: &Path, seen: &[FileEntry]) -> Result<Exit
         true => "as the trusted root proves",
         false => "not proven without `--trusted-root`",
     };
-    told(args, directory, &signed, &format!("{}, {how} ({})", who.borrow(), program.name()))
+    told(args, directory, &signed, &format!("{who}, {how} ({})", program.name()))
 }
 
 fn told(args: &Args, directory: &Path, signed: &Signed, who: &str) -> Result<ExitCode> {

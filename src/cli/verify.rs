@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::artifact::envelope::bundle_beside;
 use crate::cli::compose::check_composition;
 use crate::cli::identity::{IdentityArgs, trust};
 use crate::cli::place::Place;
@@ -13,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::hub::Policy;
 use crate::train::Access;
 use crate::verify::{
-    CheckVerdict, Report, Trust, bundle_beside, demand_effect, demand_reproducers, verify,
-    verify_file, verify_signed_files,
+    CheckVerdict, Report, Trust, demand_effect, demand_reproducers, verify, verify_file,
+    verify_signed_files,
 };
 
 /// Check a model directory: who signed it, is it complete and unchanged, does its lineage agree;

@@ -118,9 +118,7 @@ fn signature(_: &Composition, _: &Part, place: &Path, trust: &Trust) -> Result<(
     let report = verify(place, trust);
     let failed = report.checks.iter().find(|it| it.verdict != CheckVerdict::Pass);
     Ok(match (report.verdict, report.signer) {
-        (Verdict::Verified, Some(signer)) => {
-            (true, format!("signed by key {}", signer.hint.get(..12).unwrap_or_default()))
-        }
+        (Verdict::Verified, Some(signer)) => (true, format!("signed by {}", signer.short())),
         _ => {
             let why = failed.map_or("it is not signed", |finding| finding.detail.as_str());
             (false, why.to_owned())
@@ -175,4 +173,41 @@ fn order(all: &Composition) -> (bool, String) {
     };
     let quantisation = &all.quantisation;
     (true, format!("{} on `{}` ({quantisation}){note}", names.join(", then "), all.base.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::{KeyLimits, SigstoreRoot, TrustedIdentity};
+
+    #[test]
+    fn an_adapter_that_was_signed_keyless_has_the_name_of_its_signer() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keyless");
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("model");
+        std::fs::create_dir_all(place.join("notes")).unwrap();
+        for file in ["config.json", "notes/read.txt"] {
+            std::fs::copy(fixture.join("model").join(file), place.join(file)).unwrap();
+        }
+        std::fs::copy(fixture.join("model.sigstore.json"), place.join("model.sig")).unwrap();
+        let file = fixture.join("trusted_root.json");
+        let trust = Trust::default().and_identity(TrustedIdentity {
+            identity: "release@example.com".to_owned(),
+            issuer: "https://accounts.example.com".to_owned(),
+            root: SigstoreRoot::from_file(&file).unwrap(),
+            file,
+            limits: KeyLimits::default(),
+        });
+        let part = Part { name: String::new(), files: BTreeMap::new(), trained_beside: None };
+        let composition = Composition {
+            time: String::new(),
+            base: part.clone(),
+            quantisation: UNQUANTISED.to_owned(),
+            tokenizer: BASE.to_owned(),
+            adapters: vec![part.clone()],
+        };
+        let (holds, detail) = signature(&composition, &part, &place, &trust).unwrap();
+        let name = "identity `release@example.com` (https://accounts.example.com)";
+        assert_eq!((holds, detail), (true, format!("signed by {name}")));
+    }
 }

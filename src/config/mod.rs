@@ -33,6 +33,9 @@ pub use sections::train::{
 };
 pub use sections::trust::TrustConfig;
 
+/// Where runs are, if nobody says otherwise: a folder for each, of its name.
+pub const RUNS: &str = "checkpoints";
+
 const KIND: DocumentKind = DocumentKind {
     name: "config",
     what: "the config",
@@ -226,7 +229,7 @@ fn decide(known: &KeyTable, values: &mut Values, path: &Path) {
     });
     let depending = [
         ("train.learning_rate", Value::Number(learning_rate)),
-        ("output.dir", Value::Text(format!("checkpoints/{name}"))),
+        ("output.dir", Value::Text(format!("{RUNS}/{name}"))),
         ("name", Value::Text(name)),
     ];
     for (path, default) in depending {

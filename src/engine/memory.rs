@@ -152,7 +152,7 @@ pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> E
     // Queries that the operations for other devices work on at once.
     const BLOCK: usize = 512;
     // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
-    const PROGRAM: u64 = 95_000_000;
+    const PROGRAM: u64 = 75_000_000;
     const TOKEN: u64 = 400;
     let Workload { rows, length, trained, .. } = work;
     let tokens = (rows * length) as u64;

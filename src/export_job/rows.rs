@@ -109,7 +109,10 @@ pub(super) fn write(
             observer.on(Event::Doing(format!("the rows of step {step} of {all}")));
         }
         let mut of_step = 0;
-        for batch in prepared.take(&mut cursor)? {
+        let before = cursor;
+        let batches = prepared.take(&mut cursor)?;
+        prepared.admit(before, cursor, observer)?;
+        for batch in batches {
             written.weighted |= !batch.weights.is_empty();
             for row in rows_of(&batch) {
                 written.tokens += row.input_ids.len() as u64;

@@ -32,7 +32,7 @@ pub use open::{
     has_file, lfs_pointer, lfs_refusal, open_regular, open_unlinked, read_bytes, read_text,
 };
 pub use ours::expect_regular;
-pub use ours::{DATA_LOCK, KERNELS, ROLLOUTS};
+pub use ours::{DATA_LOCK, KERNELS, MIRRORED_LOCK, ROLLOUTS};
 pub use run::RunDirectory;
 pub use speed::{DiskSpeed, disk_speed};
 pub use toml::parse_toml;

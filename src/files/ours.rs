@@ -8,6 +8,10 @@ use crate::error::{Context, Error, Result};
 
 /// The lock of a run, in its directory.
 pub const DATA_LOCK: &str = "data.lock";
+
+/// The lock that came with a run from its mirror: it says which revisions are meant, and vouches
+/// for nothing.
+pub const MIRRORED_LOCK: &str = "mirrored-data.lock";
 /// What a model wrote itself in a run that learns from it.
 pub const ROLLOUTS: &str = "rollouts.jsonl";
 

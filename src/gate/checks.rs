@@ -80,11 +80,8 @@ fn signature(verified: &Verified) -> Answer {
             (TestOutcome::Undecided, format!("could not be checked: {}", details.join("; ")))
         }
         (_, Some(signer)) => {
-            let name = match &signer.certificate {
-                Some(_) => signer.name(),
-                None => format!("key {}", signer.hint.get(..12).unwrap_or_default()),
-            };
-            (TestOutcome::Passed, format!("signed by {name}, {} files", verified.files.len()))
+            let (name, count) = (signer.short(), verified.files.len());
+            (TestOutcome::Passed, format!("signed by {name}, {count} files"))
         }
         (_, None) => (TestOutcome::Failed, "no signature covers it".to_owned()),
     }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::names::check_paths;
 use crate::document::quoted;
 use crate::error::{Error, Result};
-use crate::files::{Digest, has_file, parse_toml, read_text, write_atomic};
+use crate::files::{
+    DATA_LOCK, Digest, MIRRORED_LOCK, has_file, parse_toml, read_text, write_atomic,
+};
 
 /// Version of the format; a newer one is refused by name.
 const VERSION: u32 = 1;
@@ -186,6 +188,17 @@ impl DataLock {
     /// Where the lock of a configuration lies.
     pub fn path_of(config: &Path) -> PathBuf {
         config.with_extension("lock")
+    }
+
+    /// That of a run: its own, or the one that came with it from its mirror.
+    ///
+    /// # Errors
+    /// As with [`Self::read`].
+    pub fn of_run(root: &Path) -> Result<Option<Self>> {
+        match Self::read(&root.join(DATA_LOCK))? {
+            Some(own) => Ok(Some(own)),
+            None => Self::read(&root.join(MIRRORED_LOCK)),
+        }
     }
 
     /// Reads a lock; `None` if there is none.

@@ -108,7 +108,7 @@ impl Supply {
     }
 
     fn locked(&self, asked: &Asked) -> Option<&Locked> {
-        self.policy.locks.iter().find_map(|lock| lock.data(asked))
+        self.locks().find_map(|lock| lock.data(asked))
     }
 
     fn of_hub(&self, repo: &RepoName, locked: Locked, why: Option<String>) -> Result<FileSet> {

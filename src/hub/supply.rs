@@ -19,7 +19,7 @@ use super::signed::{SIGNATURE, SIGNATURE_BYTES_MAX, covered};
 use super::{
     Hub, RemoteFile, RepoKind, RepoName, Settings, model_files, needs_own_code, refuse_disguised,
 };
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, RUNS};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::Transfers;
 use crate::files::{Digest, FileEntry, has_file, read_json};
@@ -41,6 +41,9 @@ pub struct Policy {
     pub offline: bool,
     /// Locks in the order in which they are asked.
     pub locks: Vec<DataLock>,
+    /// Locks of elsewhere, asked last: they say which revisions are meant, and nothing is allowed
+    /// because it is in them.
+    pub unpinned: Vec<DataLock>,
     /// Endings of data files that can be read.
     pub extensions: Vec<String>,
     /// Families (`model_type`) of models that are computed without a program of theirs.
@@ -87,7 +90,12 @@ impl Supply {
         Self { policy, transfers, interrupted, stop, hub: OnceLock::new(), cache }
     }
 
-    /// The digests that the locks hold.
+    /// All locks, in the order in which they are asked.
+    pub(super) fn locks(&self) -> impl Iterator<Item = &DataLock> {
+        self.policy.locks.iter().chain(&self.policy.unpinned)
+    }
+
+    /// The digests that the locks of this machine hold.
     pub fn pinned(&self) -> BTreeSet<Digest> {
         let entries = self.policy.locks.iter().flat_map(|lock| lock.model.iter().chain(&lock.data));
         entries.flat_map(|entry| &entry.files).filter_map(|file| file.sha256).collect()
@@ -144,7 +152,7 @@ impl Supply {
             return self.unpacked(path, name, None);
         }
         let (repo, file) = of_hub(name);
-        match repo.filter(|_| !path.exists() && !path.starts_with("checkpoints")) {
+        match repo.filter(|_| !path.exists() && !path.starts_with(RUNS)) {
             Some(repo) => self.model(&repo, file, revision).map_err(|error| {
                 error.hint(format!("on this machine there is no directory `{name}`"))
             }),
@@ -191,8 +199,8 @@ impl Supply {
         };
         let asked =
             Asked { name: &id, subset: None, split: None, globs: &[], revision: Some(revision) };
-        let entry = self.policy.locks.iter().filter_map(|lock| lock.model.as_ref());
-        let locked = match entry.into_iter().find(|entry| entry.answers(&asked)) {
+        let mut entries = self.locks().filter_map(|lock| lock.model.as_ref());
+        let locked = match entries.find(|entry| entry.answers(&asked)) {
             Some(found) => found.clone(),
             None if self.policy.locked => return Err(not_locked(&id)),
             None => match file {

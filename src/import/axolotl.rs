@@ -3,6 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, DataSet, Draft};
+use super::trackers::{self, NOTHING_SENT};
 use super::trainer::{self, in_eight_bits, in_four_bits, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
@@ -16,8 +17,6 @@ pub const TOOL: ForeignTool = ForeignTool {
     finish,
 };
 
-const NOTHING_SENT: &str =
-    "nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory";
 const TEMPLATE: &str =
     "the model's own chat template is used; `data.chat_template` names a Jinja file";
 const TOKENS: &str = "tokens are those of the model's tokenizer";
@@ -169,18 +168,22 @@ const SETTINGS: &[(&str, Action)] = &[
             None => Ok(()),
         }),
     ),
-    ("wandb_project", Without(NOTHING_SENT)),
+    // A project switches it on, also without `use_wandb`; so do those of the others.
+    ("wandb_project", Make(trackers::wandb)),
     ("wandb_entity", Without(NOTHING_SENT)),
     ("wandb_watch", Without(NOTHING_SENT)),
     ("wandb_log_model", Without(NOTHING_SENT)),
     ("wandb_run_id", Without(NOTHING_SENT)),
-    ("use_wandb", Without(NOTHING_SENT)),
-    ("use_tensorboard", Make(trainer::tensorboard)),
+    ("use_wandb", Make(trackers::wandb)),
+    ("use_tensorboard", Make(trackers::tensorboard)),
     ("use_swanlab", Without(NOTHING_SENT)),
     ("swanlab_project", Without(NOTHING_SENT)),
-    ("trackio_project_name", Without(NOTHING_SENT)),
+    ("use_trackio", Make(trackers::trackio)),
+    ("trackio_project_name", Make(trackers::trackio)),
     ("trackio_run_name", Without(NOTHING_SENT)),
     ("trackio_space_id", Without(NOTHING_SENT)),
+    ("use_mlflow", Make(trackers::mlflow)),
+    ("mlflow_experiment_name", Make(trackers::mlflow)),
     ("mlflow_tracking_uri", Without(NOTHING_SENT)),
     ("auto_resume_from_checkpoints", Nothing),
     ("loss_watchdog_threshold", Without("a run goes on whatever its loss is; NaN ends it")),

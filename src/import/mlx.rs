@@ -3,6 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
+use super::trackers::{NOTHING_SENT, report_to, wandb};
 use super::trainer::{number, optimizer, recompute, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
@@ -16,9 +17,6 @@ pub const TOOL: ForeignTool = ForeignTool {
     finish,
 };
 
-const NOTHING_SENT: &str =
-    "nothing is sent anywhere; `output.report_to` writes files that others read";
-
 const SETTINGS: &[(&str, Action)] = &[
     ("model", Key("model.base")),
     ("train", Nothing),
@@ -26,7 +24,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("training_mode", Make(mode)),
     ("train_mode", Make(mode)),
     ("optimizer", Make(optimizer)),
-    ("optimizer_config", Make(optimizer_settings)),
+    ("optimizer_config", Make(of_optimizers)), // of the one that is used, at the end
     ("data", Make(data)),
     ("hf_dataset", Make(hub_data)),
     ("mask_prompt", Make(mask_prompt)),
@@ -51,8 +49,8 @@ const SETTINGS: &[(&str, Action)] = &[
     ("grad_accumulation_steps", Key("train.gradient_accumulation_steps")),
     ("clear_cache_threshold", Nothing),
     ("lora_parameters", Make(adapter)),
-    ("report_to", Without(NOTHING_SENT)),
-    ("wandb", Without(NOTHING_SENT)),
+    ("report_to", Make(report_to)),
+    ("wandb", Make(wandb)), // the name of a project
     ("project_name", Without(NOTHING_SENT)),
     ("config", Nothing),
     ("trust_remote_code", Without("no code of a model is run: known families are built in")),
@@ -138,22 +136,29 @@ fn mask_prompt(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     draft.put("data.train_on", targets)
 }
 
-/// Settings of the optimizer by its name.
-fn optimizer_settings(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    let YamlValue::Map(all) = &node.value else { return Err("it must have names".to_owned()) };
-    for settings in all.iter().map(|(_, settings)| settings) {
-        if let Some(decay) = settings.get("weight_decay") {
-            draft.take("train.weight_decay", decay)?;
+fn of_optimizers(node: &YamlNode, _: &mut Draft) -> Result<(), String> {
+    match node.value {
+        YamlValue::Map(_) => Ok(()),
+        _ => Err("it must have the names of optimizers".to_owned()),
+    }
+}
+
+/// Settings of the optimizer that is used; those of others may stand beside them.
+fn optimizer_settings(root: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    let name = root.get("optimizer").and_then(YamlNode::text).unwrap_or("adam").to_lowercase();
+    let Some(settings) = root.get("optimizer_config").and_then(|all| all.get(&name)) else {
+        return Ok(());
+    };
+    for (theirs, ours) in [("weight_decay", "train.weight_decay"), ("eps", "train.adam_epsilon")] {
+        if let Some(value) = settings.get(theirs) {
+            draft.take(ours, value)?;
         }
-        if let Some(epsilon) = settings.get("eps") {
-            draft.take("train.adam_epsilon", epsilon)?;
-        }
-        if let Some(YamlNode { value: YamlValue::List(betas), .. }) = settings.get("betas")
-            && let [one, two] = &betas[..]
-        {
-            draft.take("train.adam_beta1", one)?;
-            draft.take("train.adam_beta2", two)?;
-        }
+    }
+    if let Some(YamlNode { value: YamlValue::List(betas), .. }) = settings.get("betas")
+        && let [one, two] = &betas[..]
+    {
+        draft.take("train.adam_beta1", one)?;
+        draft.take("train.adam_beta2", two)?;
     }
     Ok(())
 }
@@ -180,9 +185,10 @@ fn adapter(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
 
 /// A decay from one rate to another, after a warm-up.
 fn schedule(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    let name = match node.get("name").and_then(YamlNode::text).unwrap_or_default() {
-        "cosine_decay" => "cosine",
-        "linear_schedule" => "linear",
+    // Where among the arguments the rate at the end is, after the rate at the beginning.
+    let (name, end) = match node.get("name").and_then(YamlNode::text).unwrap_or_default() {
+        "cosine_decay" => ("cosine", 2),
+        "linear_schedule" => ("linear", 1),
         _ => return Err("`train.lr_scheduler` does not have this schedule".to_owned()),
     };
     draft.put("train.lr_scheduler", format!("\"{name}\""))?;
@@ -192,17 +198,15 @@ fn schedule(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     let Some(YamlNode { value: YamlValue::List(list), .. }) = node.get("arguments") else {
         return Ok(());
     };
-    let numbers: Vec<f64> = list.iter().filter_map(number).collect();
-    let (Some(first), Some(last)) = (numbers.first(), numbers.get(2).or(numbers.get(1))) else {
-        return Ok(());
-    };
+    let rate = |place: usize| list.get(place).and_then(number);
+    let Some(first) = rate(0) else { return Ok(()) };
     draft.put("train.learning_rate", format!("{first:?}"))?;
-    // The second argument of `linear_schedule` is its end, that of `cosine_decay` its length.
-    let end = if name == "linear" { numbers.get(1).unwrap_or(last) } else { last };
-    match numbers.len() > 2 && *first > 0.0 && *end <= *first {
+    match rate(end).filter(|end| first > 0.0 && *end <= first) {
         // Without what the division of decimals adds.
-        true => draft.put("train.min_lr_ratio", format!("{}", (end / first * 1e9).round() / 1e9)),
-        false => Ok(()),
+        Some(end) => {
+            draft.put("train.min_lr_ratio", format!("{}", (end / first * 1e9).round() / 1e9))
+        }
+        None => Ok(()),
     }
 }
 
@@ -220,6 +224,9 @@ fn finish(root: &YamlNode, draft: &mut Draft) {
         {
             draft.remark(format!("{theirs}: {why}."));
         }
+    }
+    if let Err(why) = optimizer_settings(root, draft) {
+        draft.remark(format!("optimizer_config: {why}."));
     }
     if accumulated > 1.0 {
         draft.remark("Steps are updates here, and micro-batches there: they were divided.");

@@ -6,6 +6,7 @@ mod axolotl;
 mod draft;
 mod llama_factory;
 mod mlx;
+mod trackers;
 mod trainer;
 mod trl;
 mod unsloth;

@@ -39,6 +39,7 @@ fn an_axolotl_file_becomes_a_configuration() {
         told(&imported("lora.yml", text)),
         snapbox::str![[r##"
 # Made by `firebrand import` of lora.yml, a configuration of axolotl.
+# Nothing is sent to `wandb`: files for it are in the run directory.
 
 [model]
 base = "NousResearch/Llama-3.2-1B"
@@ -68,6 +69,7 @@ recompute = "layers"
 
 [output]
 dir = "./outputs/lora"
+report_to = ["wandb"]
 
 [[data.train]]
 path = "teknium/GPT4-LLM-Cleaned"
@@ -80,14 +82,12 @@ columns = { messages = "dialogue" }
 
 # Not taken over:
 # line 4, datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
-# line 15, wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
 # line 29, evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
 # line 31, sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
 # line 32, special_tokens: {…}: tokens are those of the model's tokenizer
 
 # What these choose is done by itself: tf32, logging_steps, flash_attention
 LEFT 4 datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
-LEFT 15 wandb_project: mine: nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory
 LEFT 29 evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
 LEFT 31 sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
 LEFT 32 special_tokens: {…}: tokens are those of the model's tokenizer
@@ -210,9 +210,9 @@ fn what_is_no_such_file_is_refused() {
         snapbox::str![[r#"
 error[config]: this is not a training configuration of a tool that is known
   at x.yml
-  because none of its keys names a model, as those of axolotl, llama-factory, trl, mlx do
+  because none of its keys names a model, as those of axolotl, llama-factory, trl, mlx, unsloth do
 
-hint: `--from` says which tool it is of: axolotl, llama-factory, trl, mlx
+hint: `--from` says which tool it is of: axolotl, llama-factory, trl, mlx, unsloth
 error[config]: this is not a file of settings
   at x.yml
 error[config]: this is not valid YAML
@@ -312,6 +312,7 @@ fn a_file_of_mlx_becomes_a_configuration() {
         told(&made),
         snapbox::str![[r##"
 # Made by `firebrand import` of lora_config.yaml, a configuration of mlx.
+# Nothing is sent to `wandb`: files for it are in the run directory.
 # Steps are updates here, and micro-batches there: they were divided.
 
 seed = 0
@@ -352,6 +353,7 @@ every_steps = 25
 
 [output]
 dir = "adapters"
+report_to = ["wandb"]
 
 [[data.train]]
 path = "/path/to/training/data/train.jsonl"
@@ -361,12 +363,10 @@ path = "/path/to/training/data/valid.jsonl"
 
 # Not taken over:
 # line 11, num_layers: 16: adapters stand beside all layers; `lora.layers_to_transform` names the numbers of those that are to have one, which are the last so many there
-# line 35, wandb: mine: nothing is sent anywhere; `output.report_to` writes files that others read
 # line 36, iterss: 3: not a setting that is known here; did you mean `iters`?
 
 # What these choose is done by itself: train, val_batches, steps_per_report
 LEFT 11 num_layers: 16: adapters stand beside all layers; `lora.layers_to_transform` names the numbers of those that are to have one, which are the last so many there
-LEFT 35 wandb: mine: nothing is sent anywhere; `output.report_to` writes files that others read
 LEFT 36 iterss: 3: not a setting that is known here; did you mean `iters`?
 
 "##]],
@@ -398,6 +398,43 @@ split = "train[:1000]"
 }
 
 #[test]
+fn of_the_optimizers_of_mlx_the_one_that_is_used_is_read() {
+    let config = "optimizer_config:\n  adam: {eps: 1e-7}\n  adamw: {weight_decay: 0.05}\n  \
+                  muon: {weight_decay: 0.1}\n";
+    let made = |optimizer: &str| {
+        let text = format!("model: a/b\niters: 10\n{optimizer}{config}data: d\n");
+        imported("a.yaml", &text).toml
+    };
+    for (optimizer, line) in [
+        ("", "adam_epsilon = 1e-7"),
+        ("optimizer: AdamW\n", "weight_decay = 0.05"),
+        ("optimizer: muon\n", "weight_decay = 0.1"),
+    ] {
+        let toml = made(optimizer);
+        assert!(toml.contains(line), "{optimizer}: {toml}");
+        let taken = ["adam_epsilon", "weight_decay"].map(|key| toml.matches(key).count());
+        assert_eq!(taken.iter().sum::<usize>(), 1, "{optimizer}: {toml}");
+    }
+}
+
+#[test]
+fn a_schedule_of_mlx_ends_where_its_arguments_say() {
+    for (name, arguments, ratio) in [
+        ("linear_schedule", "1e-4, 1e-5, 100", Some("0.1")),
+        ("cosine_decay", "1e-4, 100, 2e-5", Some("0.2")),
+        ("cosine_decay", "1e-4, 100", None),
+    ] {
+        let text = format!(
+            "model: a/b\niters: 10\nlr_schedule:\n  name: {name}\n  arguments: [{arguments}]\n"
+        );
+        let toml = imported("a.yaml", &text).toml;
+        let line = toml.lines().find_map(|line| line.strip_prefix("min_lr_ratio = "));
+        assert_eq!(line, ratio, "{name}: {toml}");
+        assert!(toml.contains("learning_rate = 0.0001\n"), "{name}: {toml}");
+    }
+}
+
+#[test]
 fn sections_of_unsloth_are_read_as_one() {
     let text = "model: a/b\n\ndata:\n  dataset: o/d\n  format_type: auto\n\ntraining:\n  training_type: lora\n  \
                 max_seq_length: 1024\n  load_in_4bit: true\n  num_epochs: 2\n  learning_rate: 0.0002\n  \
@@ -405,8 +442,132 @@ fn sections_of_unsloth_are_read_as_one() {
                 gradient_checkpointing: \"unsloth\"\n  optim: \"adamw_8bit\"\n  batch_sise: 4\n\nlora:\n  \
                 lora_r: 8\n  target_modules: \"q_proj,v_proj\"\n  use_loftq: true\n  \
                 finetune_mlp_modules: false\n\nlogging:\n  enable_wandb: true\n  wandb_token: secret\n";
-    says(told(&imported("lora.yaml", text)), snapbox::str![]);
+    says(
+        told(&imported("lora.yaml", text)),
+        snapbox::str![[r##"
+# Made by `firebrand import` of lora.yaml, a configuration of unsloth.
+# Nothing is sent to `wandb`: files for it are in the run directory.
+
+seed = 3407
+
+[model]
+base = "a/b"
+weight_format = "nf4"
+
+[data]
+max_seq_len = 1024
+train_on = "assistant"
+
+[lora]
+r = 8
+lora_alpha = 16
+target_modules = ["q_proj", "v_proj"]
+
+[train]
+epochs = 2
+micro_batch_size = 2
+gradient_accumulation_steps = 4
+optimizer = "adamw-8bit"
+learning_rate = [NUMBER]
+lr_scheduler = "linear"
+warmup_steps = 5
+weight_decay = 0.01
+recompute = "layers"
+
+[output]
+report_to = ["wandb"]
+
+[[data.train]]
+path = "o/d"
+
+# Not taken over:
+# line 18, batch_sise: 4: not a setting that is known here; did you mean `batch_size`?
+# line 23, use_loftq: true: an adapter begins as `lora.init_lora_weights` says
+# line 24, finetune_mlp_modules: false: `lora.target_modules` says which layers have an adapter
+
+# What these choose is done by itself: format_type, wandb_token
+LEFT 18 batch_sise: 4: not a setting that is known here; did you mean `batch_size`?
+LEFT 23 use_loftq: true: an adapter begins as `lora.init_lora_weights` says
+LEFT 24 finetune_mlp_modules: false: `lora.target_modules` says which layers have an adapter
+
+"##]],
+    );
     let full = "model: a/b\ndata:\n  local_dataset: [mine.jsonl, other.jsonl]\ntraining:\n  \
                 training_type: full\n  max_steps: 50\n  num_epochs: 0\n  save_steps: 10\n";
-    says(told(&imported("full.yaml", full)), snapbox::str![]);
+    says(
+        told(&imported("full.yaml", full)),
+        snapbox::str![[r##"
+# Made by `firebrand import` of full.yaml, a configuration of unsloth.
+
+seed = 3407
+
+[model]
+base = "a/b"
+
+[data]
+max_seq_len = 2048
+train_on = "all"
+
+[train]
+max_steps = 50
+micro_batch_size = 2
+gradient_accumulation_steps = 4
+optimizer = "adamw-8bit"
+learning_rate = 2e-4
+lr_scheduler = "linear"
+warmup_steps = 5
+weight_decay = 0.01
+
+[checkpoint]
+every_steps = 10
+
+[[data.train]]
+path = "mine.jsonl"
+
+[[data.train]]
+path = "other.jsonl"
+
+"##]],
+    );
 }
+
+#[test]
+fn what_unsloth_writes_otherwise_means_the_same() {
+    for (given, made) in [
+        ("[all-linear]", "\"all-linear\""),
+        ("all-linear", "\"all-linear\""),
+        ("[q_proj]", "[\"q_proj\"]"),
+        ("q_proj,v_proj", "[\"q_proj\", \"v_proj\"]"),
+    ] {
+        let text = format!("training:\n  warmup_ratio: 0.1\nlora:\n  target_modules: {given}\n");
+        let toml = imported("a.yaml", &text).toml;
+        assert!(toml.contains(&format!("target_modules = {made}\n")), "{given}: {toml}");
+        assert!(!toml.contains("warmup_steps"), "{toml}");
+    }
+    for (given, left) in [("0.0", 0), ("5", 0), ("0.1", 1)] {
+        let text = format!("training:\n  eval_steps: {given}\n");
+        assert_eq!(imported("a.yaml", &text).left.len(), left, "{given}");
+    }
+}
+
+#[test]
+fn a_tracker_that_writes_files_is_taken_over_and_another_one_named() {
+    for (tool, setting, trackers, left) in [
+        ("base_model", "use_wandb: true\nwandb_project: mine", "[\"wandb\"]", 0),
+        ("base_model", "mlflow_experiment_name: mine\nuse_tensorboard: true", TWO, 0),
+        ("base_model", "trackio_project_name: mine", "[\"trackio\"]", 0),
+        ("iters: 1\nmodel", "wandb: mine", "[\"wandb\"]", 0),
+        ("iters: 1\nmodel", "report_to: \"wandb, swanlab\"", "[\"wandb\"]", 1),
+        ("model_name_or_path", "report_to: [mlflow, tensorboard]", TWO, 0),
+        ("model_name_or_path", "report_to: comet_ml", "", 1),
+        ("model_name_or_path", "report_to: none", "", 0),
+        ("base_model", "use_wandb: false\nwandb_project:", "", 0),
+    ] {
+        let made = imported("a.yaml", &format!("{tool}: a/b\n{setting}\n"));
+        let line = made.toml.lines().find_map(|line| line.strip_prefix("report_to = "));
+        assert_eq!(line.unwrap_or_default(), trackers, "{setting}: {}", made.toml);
+        assert_eq!(made.left.len(), left, "{setting}: {}", made.toml);
+    }
+}
+
+const TWO: &str = "[\"mlflow\", \"tensorboard\"]";

@@ -3,11 +3,10 @@
 
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
+use super::trackers::report_to;
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
 
-const NOTHING_SENT: &str =
-    "nothing is sent anywhere; `metrics.jsonl` and `report.html` are in the run directory";
 const ONE_DEVICE: &str = "a run uses one device";
 const AUTOMATIC: &str = "kernels are chosen for the device";
 const IN_CODE: &str = "no code of a model is run: the families that are known are built in";
@@ -248,29 +247,6 @@ fn strategy(node: &YamlNode, _: &mut Draft) -> Result<(), String> {
     }
 }
 
-/// Where curves go: files in the run directory alone.
-fn report_to(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    let names: Vec<&str> = match &node.value {
-        YamlValue::List(list) => list.iter().filter_map(YamlNode::text).collect(),
-        _ => node.text().into_iter().collect(),
-    };
-    if names.contains(&"tensorboard") {
-        draft.put("output.report_to", "[\"tensorboard\"]")?;
-    }
-    match names.iter().all(|name| matches!(*name, "tensorboard" | "none")) {
-        true => Ok(()),
-        false => Err(NOTHING_SENT.to_owned()),
-    }
-}
-
-/// `true`, where event files are wanted.
-pub fn tensorboard(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    match node.is_true() {
-        true => draft.put("output.report_to", "[\"tensorboard\"]"),
-        false => Ok(()),
-    }
-}
-
 fn whole(node: &YamlNode) -> Result<f64, String> {
     let steps = number(node).filter(|steps| *steps >= 1.0 && steps.fract() == 0.0);
     steps.ok_or_else(|| STEPS.to_owned())
@@ -304,6 +280,7 @@ pub fn save_total_limit(node: &YamlNode, draft: &mut Draft) -> Result<(), String
 pub fn target_modules(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     let key = "lora.target_modules";
     match &node.value {
+        YamlValue::List(list) if list.len() == 1 => target_modules(&list[0], draft),
         YamlValue::Text(text) if matches!(text.as_str(), "all" | "all-linear") => {
             draft.put(key, "\"all-linear\"")
         }

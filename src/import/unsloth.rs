@@ -4,9 +4,10 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
+use super::trackers::{tensorboard, wandb};
 use super::trainer::{
-    epochs, in_four_bits, max_steps, number, optimizer, recompute, save_steps, scheduler,
-    target_modules, tensorboard, warmup_ratio, warmup_steps, without_adapter,
+    epochs, eval_steps, in_four_bits, max_steps, number, optimizer, recompute, save_steps,
+    scheduler, target_modules, warmup_ratio, warmup_steps, without_adapter,
 };
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
@@ -39,6 +40,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("warmup_steps", Make(warmup_steps)),
     ("max_steps", Make(max_steps)),
     ("save_steps", Make(saved)),
+    ("eval_steps", Make(evaluated)),
     ("weight_decay", Key("train.weight_decay")),
     ("random_seed", Key("seed")),
     ("packing", Key("data.packing")),
@@ -53,6 +55,8 @@ const SETTINGS: &[(&str, Action)] = &[
     ("use_rslora", Key("lora.use_rslora")),
     ("use_dora", Key("lora.use_dora")),
     ("use_loftq", Without("an adapter begins as `lora.init_lora_weights` says")),
+    ("audio_type", Without(TEXT_ALONE)),
+    ("audio_input", Without(TEXT_ALONE)),
     ("vision_all_linear", Without(TEXT_ALONE)),
     ("finetune_vision_layers", Nothing),
     ("finetune_language_layers", Make(only_if_off)),
@@ -116,6 +120,11 @@ fn saved(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     }
 }
 
+/// Never where it is 0.
+fn evaluated(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    if node.is_off() { Ok(()) } else { eval_steps(node, draft) }
+}
+
 fn targets(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     let targets = if node.is_true() { "\"assistant\"" } else { "\"all\"" };
     draft.put("data.train_on", targets)
@@ -136,14 +145,6 @@ fn only_if_off(node: &YamlNode, _: &mut Draft) -> Result<(), String> {
     }
 }
 
-fn wandb(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    if !node.is_true() {
-        return Ok(());
-    }
-    draft.remark("Nothing is sent to Weights & Biases: `wandb sync` uploads what is written.");
-    draft.put("output.report_to", "[\"wandb\"]")
-}
-
 fn finish(root: &YamlNode, draft: &mut Draft) {
     let training = root.get("training");
     let kind = training.and_then(|training| training.get("training_type")?.text());
@@ -158,6 +159,9 @@ fn finish(root: &YamlNode, draft: &mut Draft) {
     let says = |name: &str| training.is_some_and(|training| training.get(name).is_some());
     if draft.adapter && !says("load_in_4bit") {
         let _ = draft.put("model.weight_format", "\"nf4\"");
+    }
+    if !says("warmup_steps") && !says("warmup_ratio") {
+        let _ = draft.put("train.warmup_steps", "5");
     }
     if !says("max_steps") && !says("num_epochs") {
         let _ = draft.put("train.epochs", "3");

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,10 @@ impl Children {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
         command.env("NO_COLOR", "1").env_remove(crate::terminal::LOG_FORMAT);
+        // Keys and signals for the server are not for its children, and what a call has started
+        // can be ended with it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command
     }
 
@@ -100,6 +104,9 @@ impl Children {
         };
         let id = child.id();
         let answer = self.answer(&mut child, unwanted);
+        if answer.is_err() {
+            end(id);
+        }
         let _ = child.kill();
         let _ = child.wait();
         locked(&self.calls).retain(|call| *call != id);
@@ -118,7 +125,7 @@ impl Children {
         let (said, listener) = listen(child);
         let begun = Instant::now();
         let status = loop {
-            if let Some(status) = child.try_wait().context("cannot wait for the program")? {
+            if let Some(status) = ended(child).context("cannot wait for the program")? {
                 break status;
             }
             if unwanted() {
@@ -151,9 +158,6 @@ impl Children {
         }
         let mut command = self.command(arguments);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        // Keys and signals for the server are not for the run.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().context("cannot start the program")?;
         let (said, _) = listen(&mut child);
         runs.retain(|run| run.directory != directory);
@@ -246,12 +250,31 @@ fn ask_to_stop(_child: &Child) -> Result<()> {
         .hint("it saves checkpoints by itself (`checkpoint.every_steps`)"))
 }
 
+/// Ends a call with all that it has started.
 #[cfg(unix)]
 fn end(id: u32) {
     let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(id) = id {
-        let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
     }
+}
+
+/// How a call has ended, if it has. What it left behind ends with it, since it would keep the pipes
+/// open, and before the call is waited for: from then on its number may be somebody else's.
+#[cfg(unix)]
+fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let asked = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if waitid(WaitId::Pid(Pid::from_child(child)), asked)?.is_none() {
+        return Ok(None);
+    }
+    end(child.id());
+    child.wait().map(Some)
+}
+
+#[cfg(not(unix))]
+fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    child.try_wait()
 }
 
 /// They end by themselves, at the latest when their time is over.
@@ -295,6 +318,21 @@ mod tests {
         let error = children(LONG).call(&script("exec sleep 60"), &|| true);
         assert_eq!(error.err().unwrap().what, "the call was cancelled");
         assert!(begun.elapsed() < LONG);
+    }
+
+    #[test]
+    fn what_a_call_has_started_ends_with_it() {
+        let begun = Instant::now();
+        let answer = children(LONG).call(&script("sleep 60 & echo yes"), &|| false).unwrap();
+        assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), "yes\n"));
+        assert!(begun.elapsed() < LONG, "it waited for what the call had left behind");
+        let folder = tempfile::tempdir().unwrap();
+        let late = folder.path().join("late");
+        let text = format!("(sleep 1; touch '{}') & wait", late.display());
+        let error = children(Duration::from_millis(50)).call(&script(&text), &|| false).err();
+        assert_eq!(error.unwrap().what, "the call took longer than 0 s");
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(!late.exists());
     }
 
     #[test]

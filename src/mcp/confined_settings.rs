@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use super::root::Root;
+use super::root::{PATH_BYTES_MAX, Root};
 use crate::config::Loaded;
 use crate::error::{Context, Error, Result};
 use crate::settings;
+use crate::stores::StoreAddress;
 
 /// Keys whose values are programs.
 const PROGRAMS: [&str; 2] = ["command", "signer"];
@@ -24,12 +25,14 @@ const DOCUMENTS_MAX: usize = 16;
 pub(super) struct ConfinedSettings<'a> {
     root: &'a Root,
     programs: bool,
+    network: bool,
     seen: BTreeSet<PathBuf>,
 }
 
 impl<'a> ConfinedSettings<'a> {
-    pub fn new(root: &'a Root, programs: bool) -> Self {
-        Self { root, programs, seen: BTreeSet::new() }
+    /// Settings may name programs and stores that are reached through the network, if so.
+    pub fn new(root: &'a Root, programs: bool, network: bool) -> Self {
+        Self { root, programs, network, seen: BTreeSet::new() }
     }
 
     /// The settings of a run: a file with values put over it.
@@ -83,8 +86,17 @@ impl<'a> ConfinedSettings<'a> {
 
     /// Whatever can be a path is looked at as one; another name is one within the folder.
     fn name(&mut self, key: &str, text: &str) -> Result<()> {
-        if text.is_empty() || text.contains(['\n', '\0']) || text.starts_with("https://") {
+        // No system takes these for a path; others may hold line ends.
+        let is_long_text = text.len() > PATH_BYTES_MAX && text.contains('\n');
+        if text.is_empty() || text.contains('\0') || is_long_text {
             return Ok(());
+        }
+        let store = StoreAddress::parse(text).ok();
+        if !self.network && store.is_some_and(|it| !matches!(it, StoreAddress::Folder(_))) {
+            return Err(Error::usage(format!("`{key}` is a store in the network"))
+                .at(text)
+                .because("this server does not use the network")
+                .hint("start it with `--allow network`, or name a folder"));
         }
         let path = self
             .root
@@ -117,11 +129,13 @@ mod tests {
         let check = |text: &str, programs: bool| {
             let path = folder.path().join("suite.toml");
             std::fs::write(&path, text).unwrap();
-            ConfinedSettings::new(&root, programs).document(&path)
+            ConfinedSettings::new(&root, programs, false).document(&path)
         };
         check("[[data]]\npath = \"a/b.jsonl\"\nname = \"Salesforce/wikitext\"\nof = 3", false)
             .unwrap();
         check("[eval]\nprompts = [\"/etc is what?\", \"../\"]", false).unwrap();
+        check("[output]\nurl = \"https://example.org/a\"\ntext = \"\"\"a\nb/c\"\"\"", false)
+            .unwrap();
         for text in [
             "[[data]]\npath = \"/etc/passwd\"",
             "[[data]]\npath = \"../other\"",
@@ -130,6 +144,8 @@ mod tests {
             "[[task.scorer]]\nkind = \"command\"\ncommand = [\"sh\"]",
             "[output]\nsigner = [\"sh\"]",
             "not = [toml",
+            "[[data]]\npath = \"https://../../secret.jsonl\"",
+            "[[data]]\npath = \"a\\n/../../secret.jsonl\"",
         ] {
             assert!(check(text, false).is_err(), "{text}");
         }
@@ -140,5 +156,21 @@ mod tests {
         assert!(check("a = \"other.toml\"", false).is_err());
         std::fs::write(folder.path().join("other.toml"), "a = \"suite.toml\"").unwrap();
         check("a = \"other.toml\"", false).unwrap();
+    }
+    #[test]
+    fn a_store_in_the_network_is_named_only_where_that_is_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path()).unwrap();
+        let check = |address: &str, network: bool| {
+            let path = folder.path().join("a.toml");
+            std::fs::write(&path, format!("[output]\nmirror = \"{address}\"")).unwrap();
+            ConfinedSettings::new(&root, false, network).document(&path)
+        };
+        for address in ["s3://bucket/some/prefix", "gs://bucket"] {
+            check(address, true).unwrap();
+            assert!(check(address, false).is_err(), "{address}");
+        }
+        check("mirrors/mine", false).unwrap();
+        check("s3://../../elsewhere", true).unwrap_err();
     }
 }

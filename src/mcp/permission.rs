@@ -7,7 +7,7 @@ pub enum Permission {
     Train,
     /// Models are evaluated.
     Eval,
-    /// Models and data sets are fetched from the hub.
+    /// Models and data sets are fetched from the hub, and stores in the network are used.
     Network,
     /// Settings may name programs that are run: rewards, signers.
     Programs,
@@ -32,7 +32,7 @@ impl Permission {
         match self {
             Self::Train => "start, resume and stop runs",
             Self::Eval => "evaluate models",
-            Self::Network => "fetch models and data sets from the hub",
+            Self::Network => "use the hub, and the stores that settings name (s3://, gs://)",
             Self::Programs => "run programs that settings name (rewards, signers)",
         }
     }

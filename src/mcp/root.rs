@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::{Context, Error, Result};
 
 /// Longer paths are refused.
-const PATH_BYTES_MAX: usize = 4096;
+pub(super) const PATH_BYTES_MAX: usize = 4096;
 
 /// A folder, by its real name.
 #[derive(Debug, Clone)]
@@ -27,8 +27,18 @@ impl Root {
     }
 
     /// A path that a client has named, if it stays within the folder, links included. What is not
-    /// there yet is allowed, below a folder that is.
+    /// there yet is allowed, below a folder that is. `RUN@best` names a file, or a checkpoint of
+    /// `RUN`: both are looked at.
     pub fn inside(&self, given: &str) -> Result<PathBuf> {
+        if let Some((run, _)) = given.rsplit_once('@')
+            && !run.is_empty()
+        {
+            self.within(run)?;
+        }
+        self.within(given)
+    }
+
+    fn within(&self, given: &str) -> Result<PathBuf> {
         let outside = |why: &str| {
             let error = Error::usage("the path is not within the folder of this server");
             Err(error
@@ -50,7 +60,9 @@ impl Root {
             // A link is followed to its end, also one that leads nowhere yet.
             let is_link = here.symlink_metadata().is_ok_and(|found| found.is_symlink());
             match std::fs::canonicalize(&here) {
-                Ok(real) if real.starts_with(&self.0) || self.0.starts_with(&real) => {}
+                Ok(real) if real.starts_with(&self.0) => {}
+                // On the way down from `/`; below the folder only a link leads up again.
+                Ok(real) if self.0.starts_with(&real) && !here.starts_with(&self.0) => {}
                 Ok(_) => return outside("it leads out of it"),
                 Err(_) if is_link => return outside("it leads through a link to nothing"),
                 Err(_) => {}
@@ -86,6 +98,8 @@ mod tests {
         link("../outside", "out").unwrap();
         link("a/b", "in").unwrap();
         link("../nowhere", "dangling").unwrap();
+        link("..", "up").unwrap();
+        link("/", "top").unwrap();
         let root = Root::new(&inside).unwrap();
         let real = std::fs::canonicalize(&inside).unwrap();
         for (given, found) in [
@@ -115,6 +129,14 @@ mod tests {
             "out/secret",
             "out/new",
             "dangling",
+            "up",
+            "up/outside/secret",
+            "up/new",
+            "top",
+            "out@best",
+            "up@last",
+            "a/../..@best",
+            "..@best",
             "",
             "a\0b",
             &long,

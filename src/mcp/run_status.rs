@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Context, Result};
 use crate::event::{EvaluationLine, StepReport, Timing};
+use crate::report::RecentSteps;
 use crate::train::runs::{Status, glance, is_run};
 
-/// Steps over which speed is averaged.
-const RECENT_STEPS: usize = 20;
 /// Entries of the history that are told, the newest.
 const HISTORY_MAX: usize = 5;
 
@@ -25,6 +24,7 @@ pub(super) fn run_status(run: &Path) -> Result<Value> {
     let metrics = Metrics::read(run)?;
     let last = metrics.step.as_ref();
     let step = last.map_or(found.summary.step, |last| last.step.max(found.summary.step));
+    let left = found.summary.steps.map(|steps| steps.saturating_sub(step));
     let state = serde_json::to_value(&found.summary.status).context("cannot encode the state")?;
     let failure = match &found.summary.status {
         Status::Failed { why, .. } => Some(why.clone()),
@@ -49,8 +49,8 @@ pub(super) fn run_status(run: &Path) -> Result<Value> {
         "loss": last.map(|last| last.loss),
         "learning_rate": last.map(|last| last.learning_rate),
         "grad_norm": last.map(|last| last.grad_norm),
-        "tokens_per_second": metrics.speed(),
-        "seconds_left": metrics.seconds_left(step, found.summary.steps),
+        "tokens_per_second": metrics.recent.tokens_per_second(),
+        "seconds_left": left.and_then(|left| metrics.recent.seconds_of(left)),
         "validation": metrics.evaluation,
         "best_validation": metrics.best,
         "samples": samples,
@@ -69,8 +69,7 @@ struct Metrics {
     step: Option<StepReport>,
     evaluation: Option<EvaluationLine>,
     best: Option<EvaluationLine>,
-    /// Tokens and seconds of the newest steps.
-    recent: VecDeque<(u64, f64)>,
+    recent: RecentSteps,
 }
 
 impl Metrics {
@@ -79,7 +78,10 @@ impl Metrics {
         let mut tokens = VecDeque::new();
         for line in lines(&run.join("metrics.jsonl"))? {
             if let Ok(report) = serde_json::from_str::<StepReport>(&line) {
-                push(&mut tokens, (report.step, report.tokens));
+                tokens.push_back((report.step, report.tokens));
+                if tokens.len() > RecentSteps::MAX {
+                    tokens.pop_front();
+                }
                 found.step = Some(report);
             } else if let Ok(line) = serde_json::from_str::<EvaluationLine>(&line) {
                 let better = |best: &EvaluationLine| line.eval_loss < best.eval_loss;
@@ -93,31 +95,10 @@ impl Metrics {
             // A process that was killed may have left half a line.
             let Ok(timing) = serde_json::from_str::<Timing>(&line) else { continue };
             if let Some((_, tokens)) = tokens.iter().find(|(step, _)| *step == timing.step) {
-                push(&mut found.recent, (*tokens, timing.step_seconds));
+                found.recent.add(*tokens, timing.step_seconds);
             }
         }
         Ok(found)
-    }
-
-    #[expect(clippy::cast_precision_loss)] // for display
-    fn speed(&self) -> Option<f64> {
-        let tokens: u64 = self.recent.iter().map(|step| step.0).sum();
-        let seconds: f64 = self.recent.iter().map(|step| step.1).sum();
-        (seconds > 0.0).then(|| tokens as f64 / seconds)
-    }
-
-    #[expect(clippy::cast_precision_loss)] // for display
-    fn seconds_left(&self, step: u64, steps: Option<u64>) -> Option<f64> {
-        let seconds: f64 = self.recent.iter().map(|step| step.1).sum();
-        let each = (!self.recent.is_empty()).then(|| seconds / self.recent.len() as f64)?;
-        Some(each * steps?.saturating_sub(step) as f64)
-    }
-}
-
-fn push<T>(recent: &mut VecDeque<T>, item: T) {
-    recent.push_back(item);
-    if recent.len() > RECENT_STEPS {
-        recent.pop_front();
     }
 }
 

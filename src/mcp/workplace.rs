@@ -54,13 +54,16 @@ impl ToolCall<'_> {
         let given = self.arguments.required("config")?;
         self.place.root.inside(given)?;
         let path = named_config(Path::new(given))?;
+        self.place.root.inside(&path.to_string_lossy())?;
         let overrides = self.arguments.texts("set");
         Ok((path.clone(), self.confined().run(&path, &overrides)?))
     }
 
     /// The settings of a run in its directory, with what the client puts over them.
     pub fn settings_of_run(&self, run: &Path) -> Result<Loaded> {
-        self.confined().run(&run.join("config.toml"), &self.arguments.texts("set"))
+        let config = run.join("config.toml");
+        self.place.root.inside(&config.to_string_lossy())?;
+        self.confined().run(&config, &self.arguments.texts("set"))
     }
 
     /// A document that the client has named.
@@ -71,7 +74,9 @@ impl ToolCall<'_> {
     }
 
     fn confined(&self) -> ConfinedSettings<'_> {
-        ConfinedSettings::new(&self.place.root, self.place.allows(Permission::Programs))
+        let allows = |permission| self.place.allows(permission);
+        let (programs, network) = (allows(Permission::Programs), allows(Permission::Network));
+        ConfinedSettings::new(&self.place.root, programs, network)
     }
 
     /// The options of a command: those given, `--offline` where there is no network, what the

@@ -1,8 +1,7 @@
 //! Shows a run to a person: a live bar on a terminal, a plain line every few seconds elsewhere.
 
-use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,6 +10,7 @@ use serde_json::json;
 use crate::event::{
     Evaluation, EvaluationLine, Event, Observer, StepReport, Stop, Timing, bytes, duration,
 };
+use crate::report::recent_steps::RecentSteps;
 use crate::report::{Dashboard, Signals};
 use crate::terminal;
 use crate::trackers::Trackers;
@@ -19,13 +19,11 @@ use crate::trackers::Trackers;
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 /// Between lines about answers that are being written, on a terminal.
 const ANSWERING_INTERVAL: Duration = Duration::from_secs(1);
-/// Steps over which speed is averaged.
-const SPEED_STEPS: usize = 20;
 
 /// The watcher that a person sees.
 pub struct Console {
     signals: Signals,
-    timings: Option<BufWriter<File>>,
+    timings: Option<File>,
     trackers: Trackers,
     /// In the bar's place, until somebody leaves it.
     dashboard: Option<Dashboard>,
@@ -40,7 +38,7 @@ pub struct Console {
     done: u64,
     /// Steps that were done before this process.
     done_before: u64,
-    recent: VecDeque<(u64, f64)>,
+    recent: RecentSteps,
     last_plain: Option<Instant>,
     /// When something was last said of answers that are being written, or they were begun.
     answered: Option<Instant>,
@@ -62,7 +60,7 @@ impl Console {
             stop_at: None,
             done: 0,
             done_before: 0,
-            recent: VecDeque::new(),
+            recent: RecentSteps::default(),
             last_plain: None,
             answered: None,
         }
@@ -169,16 +167,8 @@ impl Console {
     }
 
     fn step(&mut self, report: &StepReport, timing: &Timing) {
-        self.recent.push_back((report.tokens, timing.step_seconds));
-        if self.recent.len() > SPEED_STEPS {
-            self.recent.pop_front();
-        }
-        let (tokens, seconds) = self
-            .recent
-            .iter()
-            .fold((0, 0.0), |(tokens, seconds), step| (tokens + step.0, seconds + step.1));
-        #[expect(clippy::cast_precision_loss)] // for display
-        let speed = tokens as f64 / seconds.max(1e-9);
+        self.recent.add(report.tokens, timing.step_seconds);
+        let speed = self.recent.tokens_per_second().unwrap_or_default();
         let reward = report.metrics.get("reward");
         let reward = reward.map_or_else(String::new, |reward| format!("reward {reward:.3}  "));
         let message = format!(
@@ -197,15 +187,15 @@ impl Console {
             terminal::label(bar, &message);
             bar.set_position(report.step);
         } else if self.dashboard.is_none() && self.plain_due(report.step) {
-            #[expect(clippy::cast_precision_loss)] // for display
-            let left = (self.total - report.step) as f64 * seconds / self.recent.len() as f64;
+            let left = self.recent.seconds_of(self.total - report.step).unwrap_or_default();
             let left = duration(left);
             self.say(&format!("step {}/{}  {message}  {left} left", report.step, self.total));
         }
         if let Some(file) = &mut self.timings {
-            // The file is a record for people; losing a line must not stop a run.
+            // The file is a record for people; losing a line must not stop a run. Each is written
+            // at once and as a whole: others read it while the run is at work.
             let line = serde_json::to_string(timing).unwrap_or_default();
-            let _ = writeln!(file, "{line}");
+            let _ = file.write_all(format!("{line}\n").as_bytes());
         }
     }
 
@@ -234,9 +224,6 @@ impl Console {
             self.signals.show_above(self.bars.as_ref(), None);
             bar.finish_and_clear();
         }
-        if let Some(file) = &mut self.timings {
-            let _ = file.flush();
-        }
     }
 }
 
@@ -255,8 +242,7 @@ impl Observer for Console {
             }
             Event::Begin { done, total, timings } => {
                 // A record for people: without it the run goes on.
-                let file = File::options().append(true).create(true).open(&timings);
-                self.timings = file.ok().map(BufWriter::new);
+                self.timings = File::options().append(true).create(true).open(&timings).ok();
                 for place in self.trackers.places() {
                     let run = timings.parent().unwrap_or(&timings);
                     self.say(&format!("{:>12}  {}", "curves", run.join(place).display()));
@@ -327,4 +313,30 @@ fn validation(found: &Evaluation) -> String {
     };
     let Evaluation { step, eval_loss, target_tokens: tokens, .. } = found;
     format!("validation after step {step}: loss {eval_loss:.4}, {more}measured on {tokens} tokens")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_cost_can_be_read_while_the_run_is_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let timings = folder.path().join("timings.jsonl");
+        let mut console = Console::new(Signals::default(), true, None);
+        console.on(Event::Begin { done: 0, total: 9, timings: timings.clone() });
+        let step = json!({
+            "step": 1, "epoch": 0.1, "loss": 1.0, "learning_rate": 0.1, "grad_norm": 1.0,
+            "target_tokens": 3, "tokens": 4,
+        });
+        let timing = json!({
+            "step": 1, "step_seconds": 1.0, "data_seconds": 0.0, "forward_seconds": 0.5,
+            "backward_seconds": 0.5, "update_seconds": 0.0, "save_seconds": 0.0,
+            "memory_bytes_peak": 9, "memory_bytes": 8,
+        });
+        let of = |json: &serde_json::Value| serde_json::from_value::<Timing>(json.clone()).unwrap();
+        console.on(Event::Step(serde_json::from_value(step).unwrap(), of(&timing)));
+        let written = std::fs::read_to_string(&timings).unwrap();
+        assert_eq!(serde_json::from_str::<Timing>(&written).unwrap(), of(&timing));
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::changes::Change;
 use super::scene::{Answer, RunSubject, Scene};
-use crate::config::DataSetConfig;
+use crate::config::{DataSetConfig, RUNS};
 use crate::error::Result;
 use crate::hub::{Asked, DEFAULT_REVISION, DataLock, Locked, RepoKind, RepoName, at_revision};
 
@@ -94,7 +94,7 @@ fn pull(run: &RunSubject) -> String {
 
 fn is_here(name: &str, kind: RepoKind) -> bool {
     let path = Path::new(name);
-    path.exists() || path.starts_with("checkpoints") || RepoName::parse(kind, name).is_err()
+    path.exists() || path.starts_with(RUNS) || RepoName::parse(kind, name).is_err()
 }
 
 /// Whether every file is known by its bytes.

@@ -1,6 +1,7 @@
 //! What is known of points beyond this process: in the folder of the sweep, or told by a store.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::board::{Board, Facts};
 use super::elsewhere::SweepStore;
@@ -9,10 +10,23 @@ use super::results::{PointStatus, status_of, values_at};
 use crate::checkpoint::newest;
 use crate::error::Result;
 
+/// How often it is looked at points at which other processes are at work.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+/// How soon a store is asked again; each time that nothing was heard it takes twice as long.
+const ASKED: Duration = Duration::from_millis(500);
+/// Of the time, at most one part in so many is spent on looking.
+const SPENT: u32 = 10;
+
 /// What is known of points, and where it is told.
 pub struct Others<'a> {
     folder: &'a SweepFolder,
     told: Option<(Board, BTreeMap<String, Facts>)>,
+    /// When something was heard, or done here.
+    heard: Instant,
+    /// How often it was looked since.
+    looks: u32,
+    /// When it is looked again.
+    due: Instant,
 }
 
 impl<'a> Others<'a> {
@@ -29,7 +43,8 @@ impl<'a> Others<'a> {
             }
             None => None,
         };
-        Ok(Self { folder, told })
+        let now = Instant::now();
+        Ok(Self { folder, told, heard: now, looks: 0, due: now + ASKED })
     }
 
     /// Whether workers hear of each other by a store.
@@ -37,16 +52,43 @@ impl<'a> Others<'a> {
         self.told.is_some()
     }
 
-    /// Hears what is new; whether anything is.
+    /// Whether it is time to look again.
+    pub fn are_due(&self) -> bool {
+        Instant::now() >= self.due
+    }
+
+    /// How long nothing was heard, and nothing done here that others could have gone on with.
+    pub fn silence(&self) -> Duration {
+        self.heard.elapsed()
+    }
+
+    /// Something was done here: it is time to look.
+    pub fn wake(&mut self) {
+        (self.heard, self.looks, self.due) = (Instant::now(), 0, Instant::now());
+    }
+
+    /// Hears what is new in the store.
     ///
     /// # Errors
     /// When the store does not say: what was known stays.
-    pub fn look(&mut self) -> Result<bool> {
-        let Some((board, known)) = &mut self.told else { return Ok(true) };
+    pub fn look(&mut self) -> Result<()> {
+        let Some((board, known)) = &mut self.told else { return Ok(()) };
         let now = board.read()?;
-        let is_new = now != *known;
-        *known = now;
-        Ok(is_new)
+        if now != *known {
+            *known = now;
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// It was looked for so long. A store is asked more rarely the longer nothing is heard.
+    pub fn looked_for(&mut self, time: Duration) {
+        let pause = match self.by_store() {
+            true => ASKED.saturating_mul(1 << self.looks.min(5)),
+            false => ELSEWHERE,
+        };
+        self.looks += 1;
+        self.due = Instant::now() + pause.max(time * SPENT);
     }
 
     /// What the store tells of a point.
@@ -84,6 +126,9 @@ impl<'a> Others<'a> {
     /// # Errors
     /// When the store does not take it.
     pub fn tell(&mut self, point: &PlannedPoint, why: Option<&str>) -> Result<()> {
+        if !self.by_store() {
+            return Ok(());
+        }
         let mut now = self.here(point);
         now.failed = why.is_some();
         let Some((board, known)) = &mut self.told else { return Ok(()) };

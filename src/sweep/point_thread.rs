@@ -123,6 +123,14 @@ impl LogObserver {
     }
 }
 
+impl Drop for LogObserver {
+    fn drop(&mut self) {
+        for warning in self.trackers.finish() {
+            self.write(&format!("warning: {warning}"));
+        }
+    }
+}
+
 impl Observer for LogObserver {
     fn on(&mut self, event: Event) {
         for warning in self.trackers.on(&event) {

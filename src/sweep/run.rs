@@ -20,10 +20,6 @@ use crate::train::has_result;
 
 /// How often processes are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// How often it is looked at a point at which another process is at work.
-const ELSEWHERE: Duration = Duration::from_secs(1);
-/// How soon a store is asked again; each time that nothing was heard it takes twice as long.
-const ASKED: Duration = Duration::from_millis(500);
 /// How often a run is begun again that ends without a word, such as one for which there is not
 /// enough memory.
 const ATTEMPTS: u32 = 3;
@@ -68,8 +64,10 @@ pub fn run_points(request: &SweepRequest) -> Result<SweepOutcome> {
     let is_finished = |point: &PlannedPoint| {
         matches!(has_result(&folder.run(point)), Ok(true)) || others.told(point).finished
     };
+    let finished = request.own.iter().map(|at| points[*at]).filter(|point| is_finished(point));
+    let finished: BTreeSet<&str> = finished.map(|point| point.id.as_str()).collect();
     let begins = |point: &PlannedPoint| match own.contains(point.id.as_str()) {
-        true if is_finished(point) => Begins::Done,
+        true if finished.contains(point.id.as_str()) => Begins::Done,
         true => Begins::Here(steps_of(folder, point).max(others.told(point).reached)),
         false => Begins::Elsewhere(0), // until it is looked at
     };
@@ -78,16 +76,11 @@ pub fn run_points(request: &SweepRequest) -> Result<SweepOutcome> {
         queue: Queue::new(&points, others.by_store(), begins),
         active: Vec::new(),
         attempts: vec![0; points.len()],
-        outcome: SweepOutcome {
-            finished: request.own.iter().filter(|at| is_finished(points[**at])).count(),
-            ..SweepOutcome::default()
-        },
+        outcome: SweepOutcome { finished: finished.len(), ..SweepOutcome::default() },
         points,
         others,
         budget: memory_bytes_available(),
         waits: false,
-        heard: Instant::now(),
-        looks: 0,
     };
     runner.tell_all();
     runner.hear();
@@ -115,10 +108,6 @@ struct Runner<'a> {
     budget: Option<u64>,
     /// Whether it was said that another process is waited for.
     waits: bool,
-    /// When something was heard of other workers, or done here.
-    heard: Instant,
-    /// How often it was looked since.
-    looks: u32,
 }
 
 impl<'a> Runner<'a> {
@@ -132,6 +121,9 @@ impl<'a> Runner<'a> {
                 self.active.iter_mut().for_each(|(_, process)| process.stop());
             }
             if self.outcome.stopped.is_none() {
+                if self.others.are_due() && self.has_place() {
+                    self.look_elsewhere();
+                }
                 self.start()?;
             }
             let idle = self.active.is_empty();
@@ -142,27 +134,15 @@ impl<'a> Runner<'a> {
                 self.waits = true;
                 (self.request.say)("another process is at work in what is left; waiting for it");
             }
-            if !idle {
-                (self.heard, self.looks) = (Instant::now(), 0);
-                std::thread::sleep(TICK);
-                continue;
-            }
-            self.wait_for_others();
-            self.look_elsewhere();
+            std::thread::sleep(TICK);
         }
     }
 
-    /// Until others are looked at again; a store is asked more rarely the longer nothing is heard.
-    fn wait_for_others(&mut self) {
-        let pause = match self.others.by_store() {
-            true => ASKED.saturating_mul(1 << self.looks.min(5)),
-            false => ELSEWHERE,
-        };
-        self.looks += 1;
-        let until = Instant::now() + pause;
-        while Instant::now() < until && (self.request.stop)().is_none() {
-            std::thread::sleep(TICK);
-        }
+    /// Whether another run could begin, if it were ready: what others have done since may make one
+    /// ready, whether runs are at work here or not.
+    fn has_place(&self) -> bool {
+        let mut own = self.request.own.iter();
+        self.active.len() < self.request.jobs && own.any(|entry| self.queue.is_open(*entry))
     }
 
     fn point(&self, entry: usize) -> &'a PlannedPoint {
@@ -196,6 +176,10 @@ impl<'a> Runner<'a> {
             };
             let Some(next) = self.queue.next(free) else { return Ok(()) };
             let point = self.point(next.entry);
+            if has_result(&folder.run(point)).is_ok_and(|there| there) {
+                self.found_finished(next.entry);
+                continue;
+            }
             let config = folder.config(point);
             let planned = read_bytes(&config, CONFIG_BYTES_MAX)
                 .map(|bytes| Digest::of(&bytes) == point.config_sha256);
@@ -243,6 +227,7 @@ impl<'a> Runner<'a> {
             let (next, process) = self.active.remove(at);
             self.ended(next, status, &process);
             self.compare();
+            self.others.wake();
         }
         Ok(())
     }
@@ -345,43 +330,51 @@ impl<'a> Runner<'a> {
         self.outcome.failed.push((id, why.to_owned()));
     }
 
-    /// What is known of the points of other workers, where it matters here.
-    fn hear(&mut self) {
+    /// Another process has finished a point of this one.
+    fn found_finished(&mut self, entry: usize) {
+        self.queue.settle(entry);
+        self.outcome.finished += 1;
+        self.compare();
+    }
+
+    /// What is known of the points of other workers, where it matters here; whether it is new.
+    fn hear(&mut self) -> bool {
         let all = self.points.len();
         let stopping = self.request.folder.manifest.stopping.is_some();
         if self.request.own.len() == all || !(stopping || self.others.by_store()) {
-            return;
+            return false;
         }
+        let mut is_new = false;
         for entry in (0..all).filter(|entry| !self.request.own.contains(entry)) {
             let facts = self.others.facts(self.point(entry));
+            let before = self.queue.reached(entry);
             self.queue.hear(entry, facts.reached);
             if facts.finished || facts.failed {
                 self.queue.settle(entry);
             }
+            is_new |= self.queue.reached(entry) != before;
         }
+        is_new
     }
 
     /// What others have done since.
     fn look_elsewhere(&mut self) {
-        match self.others.look() {
-            Ok(true) => (self.heard, self.looks) = (Instant::now(), 0),
-            Ok(false) => {}
-            Err(error) => {
-                let why = error.with_causes();
-                (self.request.say)(&format!("warning: other workers are not heard of: {why}"));
-            }
+        let began = Instant::now();
+        if let Err(error) = self.others.look() {
+            let why = error.with_causes();
+            (self.request.say)(&format!("warning: other workers are not heard of: {why}"));
         }
-        self.hear();
+        if self.hear() {
+            self.compare();
+        }
         for entry in &self.request.own {
             let run = self.request.folder.run(self.point(*entry));
             let open = self.queue.is_open(*entry) && !RunDirectory::is_locked(&run);
             if open && has_result(&run).is_ok_and(|there| there) {
-                self.queue.settle(*entry);
-                self.outcome.finished += 1;
+                self.found_finished(*entry);
             }
         }
-        self.compare();
-        if self.others.by_store() && self.heard.elapsed() > self.request.patience {
+        if self.others.by_store() && self.others.silence() > self.request.patience {
             let count = self.queue.wait_no_longer();
             if count > 0 {
                 let seconds = self.request.patience.as_secs();
@@ -391,5 +384,6 @@ impl<'a> Runner<'a> {
                 ));
             }
         }
+        self.others.looked_for(began.elapsed());
     }
 }

@@ -95,7 +95,7 @@ pub fn close_screen() {
 
 /// Gives the terminal back as it was.
 fn give_back() {
-    if !SHOWN.swap(false, Ordering::SeqCst) {
+    if !SHOWN.load(Ordering::SeqCst) {
         return;
     }
     let since = Instant::now();
@@ -107,11 +107,27 @@ fn give_back() {
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
     };
+    // Whoever says something now waits until it can be read.
+    let mut said = locked(&SAID);
+    if SHOWN.swap(false, Ordering::SeqCst) {
+        let _ = execute!(super::errors(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+        write_rest(&mut said);
+    }
+    drop((said, alone));
+}
+
+/// Leaves the terminal as it is to whoever has it now and has set it up.
+fn leave_to_others() {
+    let mut said = locked(&SAID);
+    if SHOWN.swap(false, Ordering::SeqCst) {
+        write_rest(&mut said);
+    }
+}
+
+fn write_rest(said: &mut SaidLines) {
     let mut out = super::errors();
-    let _ = execute!(out, LeaveAlternateScreen, Show);
-    let _ = disable_raw_mode();
-    drop(alone);
-    for line in locked(&SAID).rest() {
+    for line in said.rest() {
         let _ = writeln!(out, "{line}");
     }
 }
@@ -213,8 +229,7 @@ impl FullScreen {
             self.jobs.stop(); // and goes on here
         }
         if !jobs::in_foreground() {
-            // Whoever has the terminal now has set it up.
-            SHOWN.store(false, Ordering::SeqCst);
+            leave_to_others();
             return Ok(());
         }
         if OPEN.load(Ordering::SeqCst)
@@ -244,10 +259,7 @@ impl Drop for FullScreen {
 }
 
 fn terminal() -> io::Result<Terminal<CrosstermBackend<Canvas>>> {
-    let mut terminal =
-        Terminal::new(CrosstermBackend::new(Canvas(BufWriter::new(super::errors()))))?;
-    terminal.hide_cursor()?;
-    Ok(terminal)
+    Terminal::new(CrosstermBackend::new(Canvas(BufWriter::new(super::errors()))))
 }
 
 #[cfg(unix)]
@@ -377,9 +389,24 @@ mod tests {
         assert!(said.rest().is_empty());
     }
 
+    /// One test, since there is one terminal.
     #[test]
-    fn without_a_view_nothing_is_kept() {
-        assert!(!keep("a"));
+    fn what_is_said_is_kept_while_the_view_is_shown_and_written_when_it_goes() {
+        assert!(!keep("without a view"));
         close_screen(); // and nothing happens
+        SHOWN.store(true, Ordering::SeqCst);
+        let drawing = locked(&DRAWING);
+        let giver = std::thread::spawn(give_back);
+        std::thread::sleep(DRAWING_MAX / 4);
+        assert!(keep("while a picture is drawn that is waited for"));
+        drop(drawing);
+        giver.join().unwrap();
+        assert_eq!(locked(&SAID).unwritten, 0);
+        assert!(!keep("after it"));
+        SHOWN.store(true, Ordering::SeqCst);
+        assert!(keep("before somebody else takes the terminal"));
+        leave_to_others();
+        assert_eq!(locked(&SAID).unwritten, 0);
+        assert!(!keep("in the background"));
     }
 }

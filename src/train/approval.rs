@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use crate::artifact::envelope::bundle_beside;
 use crate::artifact::keys;
 use crate::artifact::lineage::AllowlistRecord;
 use crate::config::RunConfig;
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::{InputTrust, Locked, LockedFile, ModelDirectory};
 use crate::verify::allowlist::{self, Allowlist};
-use crate::verify::{Role, Seen, Trust, bundle_beside, demand_signed, signed_files};
+use crate::verify::{Role, Seen, Trust, demand_signed, signed_files};
 
 /// Says of every file that is about to be used whether it may be, and why.
 pub struct Approval {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::artifact::{provenance, signature};
-use crate::checkpoint::newest;
+use crate::checkpoint::{RECORDS, newest};
 use crate::error::{Context, Result};
 use crate::event::{Event, Observer};
 use crate::files::{
@@ -61,22 +61,60 @@ pub fn leave_later_ones(run: &RunDirectory, step: u64, observer: &mut dyn Observ
 
 /// All checkpoints of a run are moved out of the way of one that comes from elsewhere.
 pub fn leave_checkpoints(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
-    let all = newest(run.root())?;
-    leave(run, all.into_iter().map(|(_, folder)| folder).collect(), observer)
+    leave(run, checkpoints(run)?, observer)
+}
+
+/// The same, of a run that is there elsewhere as well: its records come from there, too.
+pub fn leave_for_mirrored(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
+    let folders = checkpoints(run)?;
+    match folders.is_empty() {
+        true => leave_records(run, observer),
+        false => leave_with(run, &folders, &RECORDS, observer),
+    }
+}
+
+/// The records of a run are copied before those that come from elsewhere replace them.
+pub fn leave_records(run: &RunDirectory, observer: &mut dyn Observer) -> Result<()> {
+    if !RECORDS.iter().any(|name| run.join(name).exists()) {
+        return Ok(());
+    }
+    let shelf = put_aside(run, &[])?;
+    copy_records(run, &RECORDS, &shelf)?;
+    observer
+        .on(Event::Note(format!("the records of this machine are kept in {}", shelf.display())));
+    Ok(())
+}
+
+fn checkpoints(run: &RunDirectory) -> Result<Vec<PathBuf>> {
+    Ok(newest(run.root())?.into_iter().map(|(_, folder)| folder).collect())
 }
 
 fn leave(run: &RunDirectory, folders: Vec<PathBuf>, observer: &mut dyn Observer) -> Result<()> {
-    if folders.is_empty() {
-        return Ok(());
+    match folders.is_empty() {
+        true => Ok(()),
+        false => leave_with(run, &folders, &["metrics.jsonl", ROLLOUTS], observer),
     }
-    let shelf = put_aside(run, &folders)?;
-    for (path, name) in [(run.metrics(), "metrics.jsonl"), (run.rollouts(), ROLLOUTS)] {
-        if let Ok(lines) = fs::read(path) {
+}
+
+fn leave_with(
+    run: &RunDirectory,
+    folders: &[PathBuf],
+    records: &[&str],
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let shelf = put_aside(run, folders)?;
+    copy_records(run, records, &shelf)?;
+    let (count, shelf) = (folders.len(), shelf.display());
+    observer.on(Event::Note(format!("{count} checkpoints now lie in {shelf}")));
+    Ok(())
+}
+
+fn copy_records(run: &RunDirectory, records: &[&str], shelf: &Path) -> Result<()> {
+    for name in records {
+        if let Ok(lines) = fs::read(run.join(name)) {
             write_atomic(&shelf.join(name), &lines)?;
         }
     }
-    let (count, shelf) = (folders.len(), shelf.display());
-    observer.on(Event::Note(format!("{count} checkpoints now lie in {shelf}")));
     Ok(())
 }
 

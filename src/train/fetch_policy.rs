@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::data;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Silence, Transfers};
-use crate::files::{RunDirectory, cache_home};
+use crate::files::{DATA_LOCK, MIRRORED_LOCK, RunDirectory, cache_home};
 use crate::hub::{DataLock, Policy, Supply};
 use crate::model::families;
+use crate::stores::StoreAddress;
 
 /// What the user allows.
 #[derive(Clone)]
@@ -41,6 +42,19 @@ impl Access {
         let policy = Policy { families: families::model_types().collect(), ..policy };
         Ok(Supply::new(policy, transfers, interrupted, &cache_home()?))
     }
+
+    /// Looks whether the store that this key names may be used.
+    ///
+    /// # Errors
+    /// When it is reached through the network, and nothing may be.
+    pub fn expect_reachable(&self, key: &str, address: &str) -> Result<()> {
+        match self.offline && StoreAddress::is_remote(address) {
+            true => Err(Error::offline(format!("offline, and `{key}` is a store in the network"))
+                .at(address)
+                .hint(format!("run it without `--offline`, or name a folder in `{key}`"))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Where the files of a configuration come from. A run that has begun goes on with the revisions
@@ -57,14 +71,19 @@ pub fn supply_for(
             .at(path)
             .hint(format!("`firebrand pull {}` writes it", config.display())));
     }
-    let own = match run {
-        Some(run) if !access.locked => DataLock::read(&run.data_lock())?,
-        _ => None,
+    let of_run = |name: &str| match run {
+        Some(run) if !access.locked => DataLock::read(&run.join(name)),
+        _ => Ok(None),
     };
+    let own = of_run(DATA_LOCK)?;
+    // Who may write to a mirror says no more than which revisions are meant, and not where the run
+    // has a lock of this machine.
+    let mirrored = if own.is_none() { of_run(MIRRORED_LOCK)? } else { None };
     let policy = Policy {
         locked: access.locked,
         offline: access.offline,
         locks: own.into_iter().chain(beside).collect(),
+        unpinned: mirrored.into_iter().collect(),
         extensions: data::extensions(),
         ..Policy::default()
     };

@@ -1,7 +1,7 @@
 //! A run that has a second place: what is there is taken first, and the result goes there last.
 //! Checkpoints go there as they are saved.
 
-use super::archive::leave_checkpoints;
+use super::archive::{leave_for_mirrored, leave_records};
 use super::{Request, Resume, RunOutcome};
 use crate::checkpoint::{Mirror, newest};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ pub fn begin(
 ) -> Result<Option<Mirror>> {
     let config = &request.loaded.config;
     let Some(address) = &config.output.mirror else { return Ok(None) };
+    request.access.expect_reachable("output.mirror", address)?;
     let mirror = Mirror::open(address, &config.name)?;
     let here = newest(run.root())?.first().map_or(0, |(step, _)| *step);
     let found = match mirror.mirrored() {
@@ -46,58 +47,87 @@ pub fn begin(
     if request.resume != Resume::Auto || run.artifact().exists() {
         return Ok(Some(mirror));
     }
+    let result = found.result && is_of_this_run(&mirror, request)?;
+    let mut aside = false;
     if found.steps.first().is_some_and(|step| *step > here) {
         observer.on(Event::Doing("the checkpoints of the mirror".to_owned()));
-        take_steps(run, request, &mirror, &found.steps, observer)?;
+        aside = take_steps(run, request, &mirror, &found.steps, (here, result), observer)?;
     }
-    if found.result {
+    if result {
         observer.on(Event::Doing("the result from the mirror".to_owned()));
-        write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
-        mirror.take_result(run.root())?;
+        mirror.take_result(run.root(), || {
+            if !aside {
+                leave_records(run, observer)?;
+            }
+            write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())
+        })?;
         let from = mirror.address();
         observer.on(Event::Note(format!("the result is taken from {from}")));
     }
     Ok(Some(mirror))
 }
 
-/// Takes the newest checkpoint that is whole; all of them, where the result may be made of an
-/// earlier one.
+/// Whether the result of a mirror is what this run would come to. One under other settings is not,
+/// if the command line allows to go on from its checkpoints.
+///
+/// # Errors
+/// When it was made under other settings, which the command line does not allow.
+fn is_of_this_run(mirror: &Mirror, request: &Request) -> Result<bool> {
+    if mirror.result_settings()? == Some(request.loaded.digest) {
+        return Ok(true);
+    }
+    match request.allowed.0.is_empty() {
+        false => Ok(false),
+        true => Err(Error::run_changed("this run is finished, under other settings")
+            .at(mirror.address().to_string())
+            .hint("start a new run with another `name`, or remove what is there")),
+    }
+}
+
+/// Takes the newest checkpoint that is whole and has more steps than there are here; all of the
+/// mirror, where the result may be made of an earlier one. Whether one was taken; without one,
+/// what is here stays.
 fn take_steps(
     run: &RunDirectory,
     request: &Request,
     mirror: &Mirror,
     steps: &[u64],
+    (here, result): (u64, bool),
     observer: &mut dyn Observer,
-) -> Result<()> {
-    leave_checkpoints(run, observer)?;
-    let all = request.loaded.config.eval.load_best_model_at_end;
-    let mut taken = None;
-    // The newest last, where all are taken: with each comes what lies beside it.
-    let order: Vec<u64> = match all {
-        true => steps.iter().rev().copied().collect(),
-        false => steps.to_vec(),
+) -> Result<bool> {
+    let cannot = |step: u64, error: Error, observer: &mut dyn Observer| {
+        let what = format!("step {step} of the mirror cannot be used");
+        observer.on(Event::Warning(format!("{what}: {}", error.with_causes())));
     };
-    for step in order {
-        match mirror.take_step(run.root(), step) {
-            Ok(()) => taken = Some(step),
-            Err(error) => {
-                let what = format!("step {step} of the mirror cannot be used");
-                observer.on(Event::Warning(format!("{what}: {}", error.with_causes())));
+    let mut taken = None;
+    for step in steps.iter().copied().filter(|step| *step > here) {
+        match mirror.take_step(run.root(), step, || leave_for_mirrored(run, observer)) {
+            Ok(()) => {
+                taken = Some(step);
+                break;
             }
-        }
-        if taken.is_some() && !all {
-            break;
+            Err(error) => cannot(step, error, observer),
         }
     }
     let from = mirror.address();
     let Some(step) = taken else {
+        if here > 0 || result {
+            return Ok(false);
+        }
         return Err(Error::store("no checkpoint of the mirror can be used")
             .at(from.to_string())
             .hint("choose another `name` to start over, or try again if it could not be reached"));
     };
+    if request.loaded.config.eval.load_best_model_at_end {
+        for earlier in steps.iter().copied().filter(|earlier| *earlier < step) {
+            if let Err(error) = mirror.take_earlier_step(run.root(), earlier) {
+                cannot(earlier, error, observer);
+            }
+        }
+    }
     write_atomic(&run.join("config.toml"), request.loaded.canonical.as_bytes())?;
     observer.on(Event::Note(format!("step {step} is taken from {from}")));
-    Ok(())
+    Ok(true)
 }
 
 /// Sends the result of a run that has one, and says what was asked of the store.
@@ -106,14 +136,14 @@ fn take_steps(
 /// When the result is here, and could not be sent.
 pub fn conclude(
     mirror: Option<&Mirror>,
-    run: &RunDirectory,
+    (run, request): (&RunDirectory, &Request),
     outcome: &RunOutcome,
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let Some(mirror) = mirror else { return Ok(()) };
     if !matches!(outcome, RunOutcome::Paused { .. }) {
         observer.on(Event::Doing("the result for the mirror".to_owned()));
-        mirror.put_result(run.root()).map_err(|error| {
+        mirror.put_result(run.root(), request.loaded.digest).map_err(|error| {
             error.hint("the run is finished here; the same command sends its result again")
         })?;
     }

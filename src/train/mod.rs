@@ -114,7 +114,7 @@ pub fn train(request: &Request, observer: &mut dyn Observer) -> Result<RunOutcom
     announce::say_where(run.root(), observer);
     let mirror = mirroring::begin(&run, request, observer)?;
     let outcome = here(&run, request, mirror.as_ref(), observer)?;
-    mirroring::conclude(mirror.as_ref(), &run, &outcome, observer)?;
+    mirroring::conclude(mirror.as_ref(), (&run, request), &outcome, observer)?;
     Ok(outcome)
 }
 
@@ -201,7 +201,7 @@ fn go(
     session.finish_pending_step(observer)?;
     observer.on(Event::End);
     if let Some(stop) = session.paused {
-        session.tell_of_store(observer);
+        session.tell_of_stores(observer);
         return Ok(RunOutcome::Paused { step: session.saved_step(), total, stop });
     }
     session.conclude(&prepared, &mut trainer, observer)?;

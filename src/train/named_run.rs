@@ -3,11 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::runs;
-use crate::config::RunConfig;
+use crate::config::{RUNS, RunConfig};
 use crate::error::{Error, Result, nearest};
 
-/// Where runs are looked for by name.
-const RUNS: &str = "checkpoints";
 /// The settings of a run, in its directory.
 const CONFIG: &str = "config.toml";
 

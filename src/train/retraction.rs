@@ -94,7 +94,7 @@ pub fn retraction(
     let checkpoint = newest(run)?.into_iter().find(before).map(|(step, _)| step);
     if let Some(step) = checkpoint {
         let made_by = reuse::made_by(&prepared, &loaded, &prepared.identity(&loaded)?)?;
-        if let Some(shelf) = reuse::shelf(made_by, &loaded.config)? {
+        if let Some(shelf) = reuse::shelf(made_by, &loaded.config, access)? {
             shelf.put(run, step, &loaded.config.name)?;
         }
     }

@@ -15,7 +15,7 @@ use crate::files::{Digest, RunDirectory, cache_home};
 use crate::hub;
 use crate::objectives;
 use crate::stores::{Store, StoreAddress};
-use crate::train::Prepared;
+use crate::train::{Access, Prepared};
 
 /// Changed whenever the same settings begin to mean other numbers.
 const VERSION: &str = "1";
@@ -72,7 +72,14 @@ pub fn made_by(
 }
 
 /// Where steps are shared, if the user wants that, and they are made of rows of data.
-pub fn shelf(made_by: Option<Digest>, config: &RunConfig) -> Result<Option<StepCache>> {
+///
+/// # Errors
+/// When the store of `checkpoint.reuse_store` cannot be opened, or may not be used.
+pub fn shelf(
+    made_by: Option<Digest>,
+    config: &RunConfig,
+    access: &Access,
+) -> Result<Option<StepCache>> {
     if objectives::chosen(&config.owned).writes_rows() {
         return Ok(None);
     }
@@ -80,6 +87,7 @@ pub fn shelf(made_by: Option<Digest>, config: &RunConfig) -> Result<Option<StepC
     let Some(made_by) = made_by.filter(|_| config.reuse == Reuse::Auto) else { return Ok(None) };
     let shelf = StepCache::new(&cache_home()?, made_by, config.reuse_limit);
     let Some(address) = &config.reuse_store else { return Ok(Some(shelf)) };
+    access.expect_reachable("checkpoint.reuse_store", address)?;
     let store = Store::open(&StoreAddress::parse(address)?)?;
     Ok(Some(shelf.with_shared(SharedSteps::new(store, made_by, config.reuse_limit))))
 }

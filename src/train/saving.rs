@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::{Job, Saved, Saver};
+use crate::checkpoint::{Job, Saved, Saver, Uploads};
 use crate::config::OnDiskFull;
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
@@ -14,6 +14,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The saves of a run.
 pub struct Saving {
     saver: Saver,
+    /// What is under way to stores.
+    pub uploads: Uploads,
     policy: OnDiskFull,
     /// The last attempt found no room.
     degraded: bool,
@@ -35,6 +37,7 @@ impl Saving {
     pub fn new(policy: OnDiskFull) -> Self {
         Self {
             saver: Saver::default(),
+            uploads: Uploads::default(),
             policy,
             degraded: false,
             saved_step: None,
@@ -47,12 +50,37 @@ impl Saving {
         }
     }
 
-    /// Waits for the save before, so that two copies are never in memory.
+    /// Waits for the save before, so that two copies are never in memory; and until stores have
+    /// it, so that a machine that is lost costs no more than the steps since. Whoever is asked to
+    /// stop does not wait for stores.
     ///
     /// # Errors
     /// When it failed.
     pub fn make_ready(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        self.saver.wait().map_or(Ok(()), |ended| self.finish_pending_step(ended, observer))
+        let ended = self.saver.wait();
+        ended.map_or(Ok(()), |ended| self.finish_pending_step(ended, observer))?;
+        self.uploads.wait(|| observer.stop_requested().is_none());
+        self.tell_of_uploads(observer);
+        Ok(())
+    }
+
+    /// Waits until stores have what is saved.
+    pub fn finish_uploads(&mut self, observer: &mut dyn Observer) {
+        self.uploads.wait(|| true);
+        self.tell_of_uploads(observer);
+    }
+
+    fn tell_of_uploads(&mut self, observer: &mut dyn Observer) {
+        for (step, warning) in self.uploads.warnings() {
+            self.warn(step, warning, observer);
+        }
+    }
+
+    /// Tells of what goes wrong after a save, once.
+    fn warn(&mut self, step: u64, warning: String, observer: &mut dyn Observer) {
+        if self.told.insert(warning.clone()) {
+            observer.on(Event::Warning(format!("after saving step {step}: {warning}")));
+        }
     }
 
     /// Begins to save, while training goes on; it has stalled since `began`.
@@ -71,6 +99,7 @@ impl Saving {
         if let Some(ended) = self.saver.ended() {
             self.finish_pending_step(ended, observer)?;
         }
+        self.tell_of_uploads(observer);
         Ok(self.degraded && self.policy == OnDiskFull::Wait)
     }
 
@@ -153,9 +182,7 @@ impl Saving {
         self.saved_step = Some(saved.step);
         self.last_seconds = saved.seconds;
         for warning in saved.warnings {
-            if self.told.insert(warning.clone()) {
-                observer.on(Event::Warning(format!("after saving step {}: {warning}", saved.step)));
-            }
+            self.warn(saved.step, warning, observer);
         }
         if saved.new {
             let Saved { step, path, seconds, .. } = saved;
@@ -180,6 +207,14 @@ impl Saving {
                 100.0 * stalled / all.max(1e-9)
             )
         })
+    }
+}
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        // Whatever ends the run, what was saved goes where it is to go.
+        let _ = self.saver.wait();
+        self.uploads.wait(|| true);
     }
 }
 

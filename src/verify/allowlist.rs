@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use super::rollback_guard::Seen;
 use super::signer::judge;
 use super::trust::Trust;
 use super::trusted_keys_table::Role;
-use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
+use crate::artifact::envelope::{Bundle, Defect, IN_TOTO, bundle_beside};
 use crate::artifact::keys::SigningKey;
 use crate::artifact::signature::STATEMENT_TYPE;
 use crate::document::quoted;
@@ -131,13 +131,6 @@ impl OpenedAllowlist {
     }
 }
 
-/// Where the signature of a allowlist lies.
-pub fn bundle_path(allowlist: &Path) -> PathBuf {
-    let mut name = allowlist.file_name().unwrap_or_default().to_os_string();
-    name.push(".sigstore.json");
-    allowlist.with_file_name(name)
-}
-
 impl Allowlist {
     /// A new one without entries, as serial number 0: it is not valid before it is published.
     pub fn new(name: &str, expires: Timestamp) -> Self {
@@ -175,7 +168,7 @@ impl Allowlist {
         });
         let bundle = Bundle::sign(IN_TOTO, statement.to_string().into_bytes(), key)?;
         // Between the two writes the pair does not fit, which readers refuse; then it fits again.
-        write_atomic(&bundle_path(path), format!("{}\n", bundle.to_json()).as_bytes())?;
+        write_atomic(&bundle_beside(path), format!("{}\n", bundle.to_json()).as_bytes())?;
         write_atomic(path, text.as_bytes())
     }
 
@@ -187,7 +180,7 @@ impl Allowlist {
     pub fn open(path: &Path, trust: &Trust, seen: Option<&Seen>) -> Result<OpenedAllowlist> {
         let bytes = read(path, "the allowlist")?;
         let sha256 = Digest::of(&bytes);
-        let beside = bundle_path(path);
+        let beside = bundle_beside(path);
         if !beside.is_file() {
             return Err(Error::refused(ErrorCode::Signature, "the allowlist is not signed")
                 .at(path)

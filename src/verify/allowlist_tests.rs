@@ -1,5 +1,7 @@
 //! Tests of registries: when one counts, and when it does not.
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::error::Kind as ErrorKind;
 use crate::snapshots::says;
@@ -93,7 +95,7 @@ error[file-changed]: the allowlist was changed after it was signed
 #[test]
 fn an_unsigned_one_and_one_by_a_stranger_are_refused() {
     let case = Case::new();
-    let bundle = bundle_path(&case.path);
+    let bundle = bundle_beside(&case.path);
     let kept = std::fs::read(&bundle).unwrap();
     std::fs::remove_file(&bundle).unwrap();
     says(
@@ -153,7 +155,7 @@ hint: `firebrand allowlist approve` renews it
 #[test]
 fn an_older_copy_is_refused_once_a_newer_one_was_seen() {
     let mut case = Case::new();
-    let bundle = bundle_path(&case.path);
+    let bundle = bundle_beside(&case.path);
     let old = [&case.path, &bundle].map(|path| std::fs::read(path).unwrap());
     case.open().unwrap();
     case.allowlist.publish(&case.path, &case.key).unwrap();
@@ -183,7 +185,7 @@ fn a_signature_over_something_else_is_no_allowlist() {
         "predicate": {},
     });
     let bundle = Bundle::sign(IN_TOTO, statement.to_string().into_bytes(), &case.key).unwrap();
-    std::fs::write(bundle_path(&case.path), bundle.to_json()).unwrap();
+    std::fs::write(bundle_beside(&case.path), bundle.to_json()).unwrap();
     says(
         case.refused(),
         snapbox::str![[r#"

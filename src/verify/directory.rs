@@ -16,7 +16,7 @@ use super::statement::{self, Manifest, Problem};
 use super::trust::Trust;
 use super::trusted_keys_table::Role;
 use super::{attestations, lineage, safetensors, signer};
-use crate::artifact::envelope::{Bundle, Defect, IN_TOTO};
+use crate::artifact::envelope::{Bundle, IN_TOTO};
 use crate::artifact::signature;
 use crate::error::{Context, Kind};
 use crate::files::{self};
@@ -157,17 +157,8 @@ fn check_bundle(directory: &Path, files: &Files, report: &mut Report) -> Option<
             report.fail(Check::Bundle, Verdict::Tampered, detail, "");
             None
         }
-        Err(Defect::Unsigned) => {
-            let detail = "the envelope holds no signature";
-            report.fail(Check::Bundle, Verdict::Unsigned, detail, "");
-            None
-        }
-        Err(Defect::Unsupported(detail)) => {
-            report.stuck(Check::Bundle, format!("{detail}, which cannot be checked yet"));
-            None
-        }
-        Err(Defect::Malformed(detail)) => {
-            report.fail(Check::Bundle, Verdict::Tampered, detail, "");
+        Err(defect) => {
+            report.defect(defect);
             None
         }
     }
@@ -180,22 +171,7 @@ fn check_signature(
     report: &mut Report,
 ) {
     let judged = signer::judge(bundle, trust, Some(Role::Train), finished);
-    match &judged.objection {
-        None => report.pass(Check::Key, judged.name.trim_start_matches("key ")),
-        Some(why) => {
-            let detail = format!("the {} {why}", judged.name);
-            report.fail(Check::Key, Verdict::Untrusted, detail, judged.hint);
-        }
-    }
-    match judged.signed {
-        None => report.skip(Check::Signature, "needs the public key"),
-        Some(true) => report.pass(Check::Signature, judged.algorithm),
-        Some(false) => {
-            let detail = "the key did not sign this statement";
-            report.fail(Check::Signature, Verdict::Tampered, detail, "");
-        }
-    }
-    report.signer = Some(judged.signer);
+    judged.tell(("needs the public key", "the key did not sign this statement"), report);
 }
 
 fn check_statement(bundle: &Bundle, report: &mut Report) -> Option<Manifest> {

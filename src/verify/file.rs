@@ -1,20 +1,18 @@
 //! Is one file what its bundle says: a data set, say, that somebody signed by itself (`cosign
 //! sign-blob`, `sigstore sign`), or that an in-toto statement is about?
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::keyless::SignedContent;
 use super::report::{Check, CheckVerdict, Report, Verdict, describe};
-use super::signer::{self, Judged};
+use super::signer;
 use super::trust::Trust;
 use super::trusted_keys_table::Role;
 use crate::artifact::envelope::{Bundle, Defect, IN_TOTO, Keyless, parse_message_bundle};
 use crate::artifact::signature::STATEMENT_TYPE;
-use crate::error::{Context, Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::files::{self, Digest, FileEntry, hash_file};
 
 /// The largest bundle of a file that is read; statements about many files are the largest.
@@ -22,13 +20,8 @@ const BUNDLE_BYTES_MAX: u64 = 16 << 20;
 
 /// What is said of a signature that was not looked at.
 const NOT_CHECKED: &str = "needs a signer who counts";
-
-/// Where the bundle of a file lies, if nobody says otherwise: where `sigstore sign` puts it.
-pub fn bundle_beside(file: &Path) -> PathBuf {
-    let mut name = file.file_name().unwrap_or_default().to_os_string();
-    name.push(".sigstore.json");
-    file.with_file_name(name)
-}
+/// That, and what is said of one that is not over the file.
+const TOLD: (&str, &str) = (NOT_CHECKED, "it is not over what is here");
 
 /// What a bundle holds.
 enum FileBundle {
@@ -84,25 +77,16 @@ fn check(
 ) {
     match read(bundle) {
         Err(error) => report.error(Check::Bundle, &error),
-        Ok(Err(Defect::Unsigned)) => {
-            let detail = "the envelope holds no signature";
-            report.fail(Check::Bundle, Verdict::Unsigned, detail, "");
-        }
-        Ok(Err(Defect::Unsupported(why))) => {
-            report.stuck(Check::Bundle, format!("{why}, which cannot be checked yet"));
-        }
-        Ok(Err(Defect::Malformed(why))) => {
-            report.fail(Check::Bundle, Verdict::Tampered, why, "");
-        }
+        Ok(Err(defect)) => report.defect(defect),
         Ok(Ok(FileBundle::Message(keyless))) => {
             report.pass(Check::Bundle, "sigstore bundle v0.3 with the signature of a file");
             let content = SignedContent::File(sha256);
             let judged = signer::judge_keyless(&keyless, content, trust, role, None);
-            tell_signer(judged, report);
+            judged.tell(TOLD, report);
         }
         Ok(Ok(FileBundle::Statement(bundle))) => {
             report.pass(Check::Bundle, "sigstore bundle v0.3 with a signed statement");
-            tell_signer(signer::judge(&bundle, trust, role, None), report);
+            signer::judge(&bundle, trust, role, None).tell(TOLD, report);
             match about(&bundle, sha256) {
                 Ok(predicate) => report.pass(Check::Statement, format!("{predicate}, about it")),
                 Err(why) => report.fail(Check::Statement, Verdict::Tampered, why, ""),
@@ -112,14 +96,7 @@ fn check(
 }
 
 fn read(bundle: &Path) -> Result<Result<FileBundle, Defect>> {
-    let mut bytes = Vec::new();
-    File::open(bundle)
-        .and_then(|file| file.take(BUNDLE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .context_at("cannot read the bundle", bundle)?;
-    if bytes.len() as u64 > BUNDLE_BYTES_MAX {
-        let what = format!("a bundle of more than {BUNDLE_BYTES_MAX} bytes is refused");
-        return Err(Error::signature(what).at(bundle));
-    }
+    let bytes = files::read_bytes(bundle, BUNDLE_BYTES_MAX)?;
     let value = match files::parse_json(&bytes) {
         Ok(value) => value,
         Err(error) => return Ok(Err(Defect::Malformed(error.with_causes()))),
@@ -129,26 +106,6 @@ fn read(bundle: &Path) -> Result<Result<FileBundle, Defect>> {
         return Ok(message.map(|it| FileBundle::Message(Box::new(it))));
     }
     Ok(Bundle::parse(&bytes).map(FileBundle::Statement))
-}
-
-fn tell_signer(judged: Judged, report: &mut Report) {
-    match &judged.objection {
-        None => report.pass(Check::Key, judged.name.trim_start_matches("key ")),
-        Some(why) => {
-            let detail = format!("the {} {why}", judged.name);
-            report.fail(Check::Key, Verdict::Untrusted, detail, judged.hint);
-        }
-    }
-    match judged.signed {
-        None => report.skip(Check::Signature, NOT_CHECKED),
-        Some(true) if judged.algorithm.is_empty() => report.pass(Check::Signature, "over the file"),
-        Some(true) => report.pass(Check::Signature, judged.algorithm),
-        Some(false) => {
-            let detail = "it is not over what is here";
-            report.fail(Check::Signature, Verdict::Tampered, detail, "");
-        }
-    }
-    report.signer = Some(judged.signer);
 }
 
 /// The predicate of a statement of which a file of these bytes is a subject.
@@ -167,5 +124,29 @@ fn about(bundle: &Bundle, sha256: &Digest) -> Result<String, String> {
     match subjects.iter().any(names_it) {
         true => Ok(predicate.to_owned()),
         false => Err("the statement is about other files".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_waits_at_a_pipe_in_place_of_a_bundle() {
+        use std::sync::mpsc::channel;
+        use std::time::Duration;
+        let folder = tempfile::tempdir().unwrap();
+        let [file, pipe] = ["data.jsonl", "pipe"].map(|name| folder.path().join(name));
+        std::fs::write(&file, "{}\n").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (sender, answer) = channel();
+        std::thread::spawn(move || {
+            let _ = sender.send(verify_file(&file, &pipe, &Trust::default()));
+        });
+        let report = answer.recv_timeout(Duration::from_secs(20)).expect("it does not wait");
+        assert_eq!(report.verdict, Verdict::CouldNotCheck, "{report:#?}");
+        let found = report.checks.iter().find(|it| it.check == Check::Bundle).unwrap();
+        assert!(found.detail.contains("this is a pipe"), "{}", found.detail);
     }
 }

@@ -31,6 +31,13 @@ pub struct SigstoreRoot {
     sha256: Digest,
 }
 
+/// Of the same file, wherever it lies.
+impl PartialEq for SigstoreRoot {
+    fn eq(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256
+    }
+}
+
 impl fmt::Debug for SigstoreRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigstoreRoot({})", self.sha256)

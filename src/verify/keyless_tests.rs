@@ -10,7 +10,7 @@ use super::super::trust::Trust;
 use super::super::trusted_keys::{KeyLimits, TrustedIdentity};
 use super::super::trusted_keys_table::Role;
 use super::*;
-use crate::artifact::envelope::{Bundle as Envelope, Defect, Material};
+use crate::artifact::envelope::{Bundle as Envelope, Defect, Material, parse_message_bundle};
 use crate::snapshots::says;
 use snapbox::data::Inline;
 use snapbox::str;
@@ -284,6 +284,20 @@ a certificate is damaged: ASN.1 DER message is incomplete: expected 3, actual 2 
 `timestampVerificationData` has the unknown key `more`
 "#]],
     );
+}
+
+#[test]
+fn a_certificate_whose_key_is_not_for_ecdsa_is_refused_by_name() {
+    use base64::Engine as _;
+    let rsa = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/certificates/rsa-root.pem");
+    let rsa = Certificate::all_from_file(Path::new(rsa)).unwrap();
+    let rsa = base64::engine::general_purpose::STANDARD.encode(rsa[0].der());
+    let with_it =
+        |name| bent(name, "/verificationMaterial/certificate/rawBytes", |it| *it = json!(rsa));
+    let why = Defect::Unsupported("the key of its certificate is not for ECDSA".to_owned());
+    let model = with_it("model").to_string();
+    assert_eq!(Envelope::parse(model.as_bytes()), Err(why.clone()));
+    assert_eq!(parse_message_bundle(&with_it("data")), Err(why));
 }
 
 #[test]

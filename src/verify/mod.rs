@@ -30,7 +30,7 @@ mod trusted_keys_table;
 pub use ancestry::{Ancestry, Base, Item, Parent, ParentState, family};
 pub use directory::{verify, verify_signed_files};
 pub use effect::demand_effect;
-pub use file::{bundle_beside, demand_signed, verify_file};
+pub use file::{demand_signed, verify_file};
 pub use keyless::SigstoreRoot;
 pub use report::{Check, CheckVerdict, Finding, Report, Signer, Verdict};
 pub use reproductions::{Reproducers, demand_reproducers, reproducers};

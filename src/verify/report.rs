@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::artifact::envelope::Defect;
 use crate::error::{Error, printable};
 use crate::files::{Digest, FileEntry};
 
@@ -195,6 +196,15 @@ impl Signer {
             (None, _) => format!("key {}", self.hint),
         }
     }
+
+    /// The same for one line: of a key, how its name begins. The hint of who signed with a
+    /// certificate is the name of no key that anybody could know.
+    pub fn short(&self) -> String {
+        match self.certificate {
+            Some(_) => self.name(),
+            None => format!("key {}", self.hint.get(..12).unwrap_or_default()),
+        }
+    }
 }
 
 /// The whole answer.
@@ -270,6 +280,20 @@ impl Report {
     pub(super) fn stuck(&mut self, check: Check, detail: impl Into<String>) {
         self.verdict = self.verdict.max(Verdict::CouldNotCheck);
         self.push(check, CheckVerdict::Unchecked, detail.into(), None);
+    }
+
+    /// A bundle that cannot be checked.
+    pub(super) fn defect(&mut self, defect: Defect) {
+        match defect {
+            Defect::Unsigned => {
+                let detail = "the envelope holds no signature";
+                self.fail(Check::Bundle, Verdict::Unsigned, detail, "");
+            }
+            Defect::Unsupported(why) => {
+                self.stuck(Check::Bundle, format!("{why}, which cannot be checked yet"));
+            }
+            Defect::Malformed(why) => self.fail(Check::Bundle, Verdict::Tampered, why, ""),
+        }
     }
 
     /// An error while looking.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::chain::{self, Reading};
 use super::keyless::{self, SignedContent, Unproven};
-use super::report::Signer;
+use super::report::{Check, Report, Signer, Verdict};
 use super::trust::Trust;
 use super::trusted_keys::TrustedIdentity;
 use super::trusted_keys_table::Role;
@@ -64,6 +64,30 @@ pub(super) struct Judged {
     pub algorithm: &'static str,
 }
 
+impl Judged {
+    /// Puts it into a report, with what is said of a signature that was not checked, and of one
+    /// that is not this signer's.
+    pub fn tell(self, (unchecked, forged): (&str, &str), report: &mut Report) {
+        match &self.objection {
+            None => report.pass(Check::Key, self.name.trim_start_matches("key ")),
+            Some(why) => {
+                let detail = format!("the {} {why}", self.name);
+                report.fail(Check::Key, Verdict::Untrusted, detail, self.hint);
+            }
+        }
+        match self.signed {
+            None => report.skip(Check::Signature, unchecked),
+            // A signature over the bytes of a file says nothing of how it was made.
+            Some(true) if self.algorithm.is_empty() => {
+                report.pass(Check::Signature, "over the file");
+            }
+            Some(true) => report.pass(Check::Signature, self.algorithm),
+            Some(false) => report.fail(Check::Signature, Verdict::Tampered, forged, ""),
+        }
+        report.signer = Some(self.signer);
+    }
+}
+
 /// Looks at the signer of a bundle who should be one for `role`.
 ///
 /// `finished` is when the work was done, if something says so.
@@ -77,13 +101,11 @@ pub(super) fn judge(
         Material::Key(hint) => judge_key(hint, bundle, trust, role, finished),
         Material::Chain(chain) => judge_chain(chain, bundle, trust, role, finished),
         Material::Keyless(keyless) => {
-            let key = keyless.certificate.key();
-            let signed =
-                key.map(|key| key.check(&bundle.signed_bytes(), &bundle.signature).is_ok());
+            let key = keyless.key();
+            let signed = key.check(&bundle.signed_bytes(), &bundle.signature).is_ok();
             let content = SignedContent::Statement(&bundle.payload);
             let judged = judge_keyless(keyless, content, trust, role, finished);
-            let algorithm = key.map_or("", |key| key.algorithm());
-            Judged { signed, algorithm, ..judged }
+            Judged { signed: Some(signed), algorithm: key.algorithm(), ..judged }
         }
     }
 }
@@ -100,10 +122,6 @@ pub(super) fn judge_keyless(
     let claims = keyless::claims(&keyless.certificate);
     let (identity, issuer) =
         claims.map_or((String::new(), String::new()), |claims| (claims.identity, claims.issuer));
-    let short = match identity.is_empty() {
-        true => "short-lived certificate".to_owned(),
-        false => format!("identity `{identity}` ({issuer})"),
-    };
     let counted = proven(&identity, &issuer, trust, |known| known.root.check(keyless, content));
     let counted = counted.and_then(|(known, time)| {
         let stated = finished.map(|time| (time, "the lineage ends on"));
@@ -118,18 +136,19 @@ pub(super) fn judge_keyless(
         Err(Unproven { why, other }) => (Some(why), other.then_some(false), None),
     };
     let key_file = known.map(|(known, _)| known.file.clone());
-    let signer = match identity.is_empty() {
+    let (signer, short) = if identity.is_empty() {
+        let signer = Signer::of_key(&keyless.key().hint().unwrap_or_default(), None);
+        (signer, "short-lived certificate".to_owned())
+    } else {
         // The key is another one for each signature: the identity is who it is.
-        false => Signer {
+        let signer = Signer {
             hint: Digest::of_parts(&[issuer.as_bytes(), b"\n", identity.as_bytes()]).to_string(),
             certificate: Some(identity),
             issuer: Some(issuer),
             key_file,
-        },
-        true => {
-            let key = keyless.certificate.key().and_then(|key| key.hint().ok());
-            Signer::of_key(&key.unwrap_or_default(), None)
-        }
+        };
+        let short = signer.short();
+        (signer, short)
     };
     Judged {
         name: match known {
@@ -173,7 +192,10 @@ fn proven<'a>(
         _ => {}
     }
     let mut last = Unproven::from(String::new());
-    for known in same.into_iter().filter(|it| it.issuer == issuer) {
+    let mut named: Vec<_> = same.into_iter().filter(|it| it.issuer == issuer).collect();
+    // Several roots may prove it: one with which it was revoked has the first word.
+    named.sort_by_key(|known| known.limits.revoked.is_none());
+    for known in named {
         match check(known) {
             Ok(time) => return Ok((known, time)),
             Err(unproven) => last = unproven,
@@ -189,11 +211,12 @@ fn judge_key(
     role: Option<Role>,
     finished: Option<Timestamp>,
 ) -> Judged {
-    let short = format!("key {}", hint.get(..12).unwrap_or_default());
+    let signer = Signer::of_key(hint, None);
+    let short = signer.short();
     let Some(trusted) = trust.find(hint) else {
         return Judged {
-            signer: Signer::of_key(hint, None),
-            name: format!("key {hint}"),
+            name: signer.name(),
+            signer,
             short,
             objection: Some(match trust.keys().len() {
                 0 => "is not trusted: you trust no key yet".to_owned(),
@@ -208,8 +231,8 @@ fn judge_key(
     let objection = trust.objection(&trusted.limits, role, finished);
     let key_file = Some(trusted.file.clone()).filter(|_| objection.is_none());
     Judged {
-        signer: Signer::of_key(hint, key_file),
-        name: format!("key {hint} ({})", trusted.file.display()),
+        name: format!("{} ({})", signer.name(), trusted.file.display()),
+        signer: Signer { key_file, ..signer },
         short,
         objection,
         hint: "get a copy that is signed by a key that still counts",
@@ -247,10 +270,11 @@ fn judge_chain(
     };
     let key_file = authority.filter(|_| objection.is_none()).map(|it| it.file.clone());
     let place = key_file.as_ref().map(|file| format!(" ({})", file.display()));
+    let signer = Signer { hint, certificate: Some(subject), issuer: None, key_file };
     Judged {
-        name: format!("certificate `{subject}`{}", place.unwrap_or_default()),
-        short: format!("certificate `{subject}`"),
-        signer: Signer { hint, certificate: Some(subject), issuer: None, key_file },
+        name: format!("{}{}", signer.name(), place.unwrap_or_default()),
+        short: signer.short(),
+        signer,
         objection,
         hint: "name the authorities that you trust with `--roots`, or in `trusted-keys.toml` of \
                your settings",

@@ -40,20 +40,45 @@ impl Trust {
     }
 
     /// Only the keys of these PEM files, and whom those of them name that end in `.toml`: lists in
-    /// the form of `trusted-keys.toml`.
+    /// the form of `trusted-keys.toml`. Who is in several of them counts as far as each allows.
     pub fn key_files(paths: &[String]) -> Result<Self> {
         let mut trust = Self::default();
         for path in paths.iter().map(Path::new) {
             if path.extension().is_none_or(|extension| extension != "toml") {
-                trust.keys.push(unlimited(path)?);
+                trust.add_key(unlimited(path)?);
                 continue;
             }
             let Known { keys, authorities, identities } = trusted_keys::read_list(path)?;
-            trust.keys.extend(keys);
-            trust.authorities.extend(authorities);
-            trust.identities.extend(identities);
+            keys.into_iter().for_each(|key| trust.add_key(key));
+            authorities.into_iter().for_each(|authority| trust.add_authority(authority));
+            identities.into_iter().for_each(|identity| trust.add_identity(identity));
         }
         Ok(trust)
+    }
+
+    fn add_key(&mut self, key: TrustedKey) {
+        match self.keys.iter_mut().find(|known| known.key.hint() == key.key.hint()) {
+            Some(known) => known.limits = known.limits.narrowed(&key.limits),
+            None => self.keys.push(key),
+        }
+    }
+
+    fn add_authority(&mut self, authority: Authority) {
+        let same = |known: &&mut Authority| known.certificate == authority.certificate;
+        match self.authorities.iter_mut().find(same) {
+            Some(known) => known.limits = known.limits.narrowed(&authority.limits),
+            None => self.authorities.push(authority),
+        }
+    }
+
+    fn add_identity(&mut self, identity: TrustedIdentity) {
+        let same = |known: &&mut TrustedIdentity| {
+            known.is_named_as(&identity) && known.root == identity.root
+        };
+        match self.identities.iter_mut().find(same) {
+            Some(known) => known.limits = known.limits.narrowed(&identity.limits),
+            None => self.identities.push(identity),
+        }
     }
 
     /// Only this key.
@@ -69,7 +94,7 @@ impl Trust {
     pub fn and_roots(mut self, path: &Path) -> Result<Self> {
         for certificate in Certificate::all_from_file(path)? {
             let (file, limits) = (path.to_path_buf(), KeyLimits::default());
-            self.authorities.push(Authority { certificate, file, limits });
+            self.add_authority(Authority { certificate, file, limits });
         }
         Ok(self)
     }
@@ -77,17 +102,19 @@ impl Trust {
     /// An identity beside whom is trusted already.
     #[must_use]
     pub fn and_identity(mut self, identity: TrustedIdentity) -> Self {
-        self.identities.push(identity);
+        self.add_identity(identity);
         self
     }
 
     /// The user's own key, every `.pem` file in `trusted-keys/` beside it, and the keys of
     /// `trusted-keys.toml`. What that file says of a key holds wherever else the key lies.
     pub fn of_user(config_home: &Path) -> Result<Self> {
-        let Known { mut keys, authorities, identities } = trusted_keys::read(config_home)?;
+        let Known { keys, authorities, identities } = trusted_keys::read(config_home)?;
+        let mut trust = Self { authorities, ..Self::of(keys) };
+        identities.into_iter().for_each(|identity| trust.add_identity(identity));
         let own = config_home.join(keys::PUBLIC_FILE);
         if own.exists() {
-            keys.push(unlimited(&own)?);
+            trust.add_key(unlimited(&own)?);
         }
         let folder = config_home.join(keys::TRUSTED_FOLDER);
         if folder.exists() {
@@ -101,44 +128,39 @@ impl Trust {
             }
             others.sort();
             for path in others {
-                keys.push(unlimited(&path)?);
+                trust.add_key(unlimited(&path)?);
             }
         }
-        // The first entry of a key counts: `trusted-keys.toml` comes first.
-        let mut distinct: Vec<TrustedKey> = Vec::new();
-        for key in keys {
-            if distinct.iter().all(|known| known.key.hint() != key.key.hint()) {
-                distinct.push(key);
-            }
-        }
-        Ok(Self { authorities, identities, ..Self::of(distinct) })
+        Ok(trust)
     }
 
-    /// Adds what the user's `trusted-keys.toml` says of keys, authorities and identities that are
-    /// trusted here, and no key; but one that was revoked is revoked, whoever vouches for it.
+    /// Takes away what the user's `trusted-keys.toml` does not allow the keys, authorities and
+    /// identities that are trusted here, and adds none; but one that was revoked is revoked,
+    /// whoever vouches for it.
     ///
     /// # Errors
     /// When there is such a file and it cannot be read.
     pub fn limited_by(mut self, config_home: &Path) -> Result<Self> {
         let Known { keys, authorities, identities } = trusted_keys::read(config_home)?;
-        for known in identities {
-            let same = |it: &&mut TrustedIdentity| {
-                (&it.identity, &it.issuer) == (&known.identity, &known.issuer)
-            };
-            for identity in self.identities.iter_mut().filter(same) {
-                identity.limits = known.limits.clone();
-            }
+        for identity in &mut self.identities {
+            let named = || identities.iter().filter(|known| known.is_named_as(identity));
+            // What is said of it under another root counts where nothing is said under this one.
+            let here: Vec<_> = named().filter(|known| known.root == identity.root).collect();
+            let said = if here.is_empty() { named().collect() } else { here };
+            identity.limits = said
+                .into_iter()
+                .fold(identity.limits.clone(), |limits, known| limits.narrowed(&known.limits));
         }
         for known in authorities {
             let same = |it: &&mut Authority| it.certificate == known.certificate;
             for authority in self.authorities.iter_mut().filter(same) {
-                authority.limits = known.limits.clone();
+                authority.limits = authority.limits.narrowed(&known.limits);
             }
         }
         for known in keys {
             let hint = known.key.hint();
             match self.keys.iter_mut().find(|key| key.key.hint() == hint) {
-                Some(key) => key.limits = known.limits,
+                Some(key) => key.limits = key.limits.narrowed(&known.limits),
                 None if known.limits.revoked.is_some() => self.keys.push(known),
                 None => {}
             }

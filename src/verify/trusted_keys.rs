@@ -40,6 +40,13 @@ pub struct TrustedIdentity {
     pub limits: KeyLimits,
 }
 
+impl TrustedIdentity {
+    /// Whether it is the same one of the same provider, whichever root is to prove it.
+    pub(super) fn is_named_as(&self, other: &Self) -> bool {
+        (&self.identity, &self.issuer) == (&other.identity, &other.issuer)
+    }
+}
+
 /// One key, and where it was found.
 #[derive(Debug, Clone)]
 pub struct TrustedKey {
@@ -59,7 +66,7 @@ const MAX_PEM_BYTES: u64 = 1 << 20;
 /// What bounds the trust in a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyLimits {
-    /// What it may vouch for; anything without a list.
+    /// What it may vouch for; anything without a list, nothing where lists share no role.
     pub roles: Option<Vec<Role>>,
     /// From when on it counts.
     pub not_before: Option<Timestamp>,
@@ -70,6 +77,22 @@ pub struct KeyLimits {
 }
 
 impl KeyLimits {
+    /// What is left where two lists bound the trust: neither gives back what the other takes.
+    #[must_use]
+    pub fn narrowed(&self, by: &Self) -> Self {
+        let roles = match (&self.roles, &by.roles) {
+            (Some(roles), Some(others)) => {
+                Some(roles.iter().copied().filter(|role| others.contains(role)).collect())
+            }
+            (roles, others) => roles.clone().or_else(|| others.clone()),
+        };
+        // `None` is less than any time.
+        let not_before = self.not_before.max(by.not_before);
+        let not_after = self.not_after.into_iter().chain(by.not_after).min();
+        let revoked = self.revoked.clone().or_else(|| by.revoked.clone());
+        Self { roles, not_before, not_after, revoked }
+    }
+
     /// Why the key does not count; `None` if it does. Without a `role`, any will do.
     pub fn objection(
         &self,
@@ -93,6 +116,9 @@ impl KeyLimits {
         if let Some(reason) = &self.revoked {
             let reason = if reason.is_empty() { "no reason is given" } else { reason };
             return Some(format!("was revoked: {reason}"));
+        }
+        if self.roles.as_ref().is_some_and(Vec::is_empty) {
+            return Some("has no role that each list with it gives".to_owned());
         }
         if let (Some(roles), Some(role)) = (&self.roles, role)
             && !roles.contains(&role)

@@ -137,6 +137,107 @@ fn limits_hold_wherever_else_the_key_lies() {
     assert_eq!(named.keys()[0].limits.revoked.as_deref(), Some(""));
 }
 
+fn repository(name: &str) -> String {
+    format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn identity(root: &str) -> String {
+    format!(
+        "[[identity]]\ntrusted_root = \"{}\"\nidentity = \"a@example.com\"\n\
+         issuer = \"https://accounts.example.com\"\n",
+        repository(root)
+    )
+}
+
+/// Of everybody who is trusted, whether they were revoked.
+fn revoked(trust: &Trust) -> Vec<bool> {
+    let keys = trust.keys().iter().map(|key| &key.limits);
+    let authorities = trust.authorities().iter().map(|authority| &authority.limits);
+    let identities = trust.identities().iter().map(|identity| &identity.limits);
+    keys.chain(authorities).chain(identities).map(|it| it.revoked.is_some()).collect()
+}
+
+const REVOKED: &str = "revoked = true\n";
+
+#[test]
+fn no_list_gives_back_what_another_takes() {
+    let home = home();
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let key = format!("[[key]]\nfile = \"{}\"\n", path("trusted-keys/one.pem"));
+    let authority = format!("[[authority]]\nfile = \"{}\"\n", repository("certificates/root.pem"));
+    for entry in [key, authority, identity("keyless/trusted_root.json")] {
+        let (free, taken) = (path("free.toml"), path("taken.toml"));
+        fs::write(&free, &entry).unwrap();
+        fs::write(&taken, format!("{entry}{REVOKED}")).unwrap();
+        for lists in [[&free, &taken], [&taken, &free]] {
+            let both = Trust::key_files(&lists.map(String::clone)).unwrap();
+            assert_eq!(revoked(&both), [true], "{entry}");
+            // One of them is the user's.
+            fs::copy(lists[1], home.path().join(TRUSTED_KEYS_FILE)).unwrap();
+            let named = Trust::key_files(&[lists[0].clone()]).unwrap();
+            assert_eq!(revoked(&named.limited_by(home.path()).unwrap()), [true], "{entry}");
+        }
+    }
+    // The key by itself, and in a list.
+    fs::write(path("taken.toml"), format!("[[key]]\nfile = \"trusted-keys/one.pem\"\n{REVOKED}"))
+        .unwrap();
+    let (pem, list) = (path("trusted-keys/one.pem"), path("taken.toml"));
+    for files in [[pem.clone(), list.clone()], [list, pem]] {
+        assert_eq!(revoked(&Trust::key_files(&files).unwrap()), [true]);
+    }
+}
+
+#[test]
+fn an_identity_is_limited_under_its_own_root_or_else_under_any() {
+    let home = home();
+    let roots = ["keyless/trusted_root.json", "keyless/other_root.json"].map(identity);
+    let named = |root: &str| {
+        let path = home.path().join("named.toml");
+        fs::write(&path, root).unwrap();
+        let named = Trust::key_files(&[path.display().to_string()]).unwrap();
+        revoked(&named.limited_by(home.path()).unwrap())
+    };
+    let user = |text: String| fs::write(home.path().join(TRUSTED_KEYS_FILE), text).unwrap();
+    user(format!("{}{REVOKED}{}", roots[0], roots[1]));
+    assert_eq!([named(&roots[0]), named(&roots[1])], [[true], [false]]);
+    user(format!("{}{}{REVOKED}", roots[1], roots[0]));
+    assert_eq!([named(&roots[0]), named(&roots[1])], [[true], [false]]);
+    // Nothing is said under this root.
+    user(format!("{}{REVOKED}", roots[0]));
+    assert_eq!(named(&roots[1]), [true]);
+}
+
+#[test]
+fn limits_of_two_lists_both_hold() {
+    let time = |text: &str| Some(text.parse::<jiff::Timestamp>().unwrap());
+    let (early, late) = (time("2026-01-01T00:00:00Z"), time("2026-06-01T00:00:00Z"));
+    let none = KeyLimits::default();
+    let one = KeyLimits {
+        roles: Some(vec![Role::Train, Role::Gate]),
+        not_before: early,
+        not_after: late,
+        revoked: None,
+    };
+    assert_eq!([one.narrowed(&none), none.narrowed(&one)], [one.clone(), one.clone()]);
+    let other = KeyLimits {
+        roles: Some(vec![Role::Gate, Role::Promote]),
+        not_before: late,
+        not_after: early,
+        revoked: Some("lost".to_owned()),
+    };
+    let both = KeyLimits { roles: Some(vec![Role::Gate]), ..other.clone() };
+    assert_eq!([one.narrowed(&other), other.narrowed(&one)], [both.clone(), both]);
+    // Where nothing is left, nobody counts, whatever is asked.
+    let promote = KeyLimits { roles: Some(vec![Role::Promote]), ..none };
+    let left = KeyLimits { roles: one.roles, ..KeyLimits::default() }.narrowed(&promote);
+    for role in [None, Some(Role::Promote)] {
+        says(
+            left.objection(role, jiff::Timestamp::now(), None).unwrap(),
+            snapbox::str!["has no role that each list with it gives"],
+        );
+    }
+}
+
 #[test]
 fn mistakes_are_told_with_their_line() {
     let home = home();

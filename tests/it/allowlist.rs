@@ -166,6 +166,12 @@ fn a_streamed_file_that_nobody_approved_ends_the_run_when_its_rows_come() {
     run.succeeds(&["allowlist", "approve", "allowlist.toml", "base", "set", "validation.jsonl"]);
     run.write("set/train-1.jsonl", &data.replace("plus", "minus"));
     let long = [&train[..], &["--set", "train.max_steps=40"]].concat();
+    // Nor do its rows get into a job for another trainer.
+    let job = [&["export-job", "tiny.toml", "--to", "trl", "--out", "job"], &long[2..]].concat();
+    let error = run.fails(1, &job);
+    let what = "error[untrusted]: no trusted allowlist has `set/train-1.jsonl`";
+    assert!(error.contains(what), "{error}");
+    assert!(!run.path("job").exists());
     run.fails_with(
         1,
         &long,

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::common::{Run, repository};
+use crate::common::{Run, repository, say_not_tested};
 use serde_json::Value;
 
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -42,7 +42,7 @@ fn browser() -> Option<&'static str> {
     let there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
     let found = BROWSERS.into_iter().find(there);
     if found.is_none() {
-        println!("NOT TESTED: there is no Chromium here, so no page was looked at in a browser");
+        say_not_tested("pages in a browser: there is no Chromium here");
     }
     found
 }

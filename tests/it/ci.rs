@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::common::{Run, conversations, repository, says, wait, without_progress};
+use crate::common::{Run, conversations, repository, say_not_tested, says, wait, without_progress};
 use hub::Hub;
 use recipe::{calls, documents, json};
 use serde_json::Value;
@@ -142,7 +142,7 @@ fn kustomize_makes_of_the_overlays_what_is_tested() {
     };
     for overlay in OVERLAYS {
         let Some(output) = build(overlay) else {
-            println!("NOT TESTED: there is neither `kubectl` nor `kustomize` here");
+            say_not_tested("the overlays: there is neither `kubectl` nor `kustomize` here");
             return;
         };
         let said = String::from_utf8_lossy(&output.stderr);

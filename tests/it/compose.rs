@@ -298,6 +298,17 @@ check it:  firebrand verify both
     run.succeeds(&["merge", "--composition", "one.json", "--dtype", "f32", "--out", "alone"]);
     assert_eq!(weights(&run, "alone"), first);
 
+    // Of an adapter that is not named nothing would be merged, and the lineage would name it.
+    let [first, second] = ["checkpoints/first", "checkpoints/second"];
+    for (named, count) in [(&[first][..], 1), (&[first, second, first][..], 3)] {
+        let named = named.iter().flat_map(|adapter| ["--adapter", adapter]);
+        let call: Vec<&str> = merge.into_iter().chain(["other"]).chain(named).collect();
+        let said = run.fails(2, &call);
+        let what = format!("error[usage]: 2 adapters are stated, and {count} are named\n");
+        assert!(said.starts_with(&what), "{said}");
+        assert!(!run.path("other").exists());
+    }
+
     // It is checked before anything is made.
     let path = "checkpoints/second/artifact/adapter_model.safetensors";
     let mut bytes = std::fs::read(run.path(path)).unwrap();

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::common::{Run, says, this_test, wait, without_progress};
+use crate::common::{Run, say_not_tested, says, this_test, wait, without_progress};
 use snapbox::str;
 
 /// Begin and end of the other screen of a terminal.
@@ -28,7 +28,7 @@ impl<'a> OnTerminal<'a> {
     /// `body` between two looks at the settings of the terminal; `firebrand` is the program.
     fn begin(run: &'a Run, body: &str) -> Option<Self> {
         if Command::new("script").arg("--version").output().is_err() {
-            println!("NOT TESTED: there is no `script` here, which makes a terminal");
+            say_not_tested("the dashboard: there is no `script` here, which makes a terminal");
             return None;
         }
         let script = format!(
@@ -91,15 +91,20 @@ impl<'a> OnTerminal<'a> {
     /// The exit code of the program, and what was shown after the view; the terminal has the
     /// settings that it had.
     fn ends(mut self) -> (String, String) {
-        wait::until("the end", || self.run.path("after.txt").exists() && !self.is_running());
-        self.reader.take().unwrap().join().unwrap();
-        let seen = self.seen();
+        let seen = self.all_seen();
         assert_eq!(self.run.read("before.txt"), self.run.read("after.txt"), "{seen}");
         let [entered, left] = [ENTERED, LEFT].map(|it| seen.matches(it).count());
         assert!(entered > 0 && entered == left, "entered {entered}, left {left}: {seen}");
         assert!(seen.rfind("\u{1b}[?25h") > seen.rfind("\u{1b}[?25l"), "the cursor: {seen}");
         let after = seen.rsplit(LEFT).next().unwrap().to_owned();
         (self.run.read("code.txt").trim().to_owned(), after)
+    }
+
+    /// What was shown from the beginning to the end.
+    fn all_seen(&mut self) -> String {
+        wait::until("the end", || self.run.path("after.txt").exists() && !self.is_running());
+        self.reader.take().unwrap().join().unwrap();
+        self.seen()
     }
 
     fn is_running(&mut self) -> bool {
@@ -218,6 +223,20 @@ fn a_suspended_run_gives_the_terminal_back_and_takes_it_again() {
 }
 
 #[test]
+fn a_run_in_the_background_leaves_the_terminal_to_the_shell() {
+    let run = Run::new();
+    let program = env!("CARGO_BIN_EXE_firebrand");
+    let body = format!("set -m\n'{program}' train tiny.toml --dashboard &\nwait $!");
+    let Some(mut terminal) = OnTerminal::begin(&run, &body) else { return };
+    let seen = terminal.all_seen();
+    assert_eq!(run.read("code.txt").trim(), "0", "{seen}");
+    assert!(seen.contains("saved step 4 in "), "{seen}");
+    for steering in [ENTERED, "\u{1b}[?25l"] {
+        assert!(!seen.contains(steering), "{steering:?}: {seen}");
+    }
+}
+
+#[test]
 fn an_error_in_the_middle_gives_the_terminal_back_and_is_read_after_it() {
     let run = Run::new();
     let line = "firebrand train tiny.toml --dashboard --set train.max_steps=100000";
@@ -230,13 +249,17 @@ fn an_error_in_the_middle_gives_the_terminal_back_and_is_read_after_it() {
     assert!(after.contains("error["), "{after}");
 }
 
+/// Set for the test that panics.
+const PANICS: &str = "FIREBRAND_TEST_PANICS";
+
 #[test]
 fn a_panic_gives_the_terminal_back() {
     let run = Run::new();
     let command = this_test!("panics_in_the_view");
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(|it| format!("'{}'", it.to_str().unwrap())).collect();
-    let Some(terminal) = OnTerminal::begin(&run, &words.join(" ")) else { return };
+    let body = format!("{PANICS}=1 {}", words.join(" "));
+    let Some(terminal) = OnTerminal::begin(&run, &body) else { return };
     let (code, after) = terminal.ends();
     assert_eq!(code, "101", "{after}");
     assert!(after.contains("said in the view"), "{after}");
@@ -245,6 +268,9 @@ fn a_panic_gives_the_terminal_back() {
 #[test]
 #[ignore = "run by the test above, in a terminal of its own"]
 fn panics_in_the_view() {
+    if std::env::var_os(PANICS).is_none() {
+        return; // whoever runs all tests keeps the terminal
+    }
     let mut screen = firebrand::terminal::FullScreen::open().unwrap();
     firebrand::terminal::say("said in the view");
     screen.draw(|_| panic!("in the middle of a picture")).unwrap();

@@ -227,7 +227,9 @@ fn no_setting_is_passed_over() {
 #[test]
 #[ignore = "writes what tests/reference/export_job.py reads"]
 fn jobs_for_the_reference() {
-    let folder = std::path::PathBuf::from(std::env::var_os("FIREBRAND_JOBS").unwrap());
+    let Some(folder) = std::env::var_os("FIREBRAND_JOBS").map(std::path::PathBuf::from) else {
+        return;
+    };
     let run = Run::new().with_base();
     run.write("full.toml", &full());
     for (config, more) in [("lora", "lora.lora_dropout=0"), ("full", "seed=42")] {

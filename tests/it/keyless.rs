@@ -362,6 +362,20 @@ hint: `trust.data_keys` asks for a signature
 
 "#]],
     );
+    // Whom one list has revoked the other does not bring back.
+    let user = "settings/firebrand/trusted-keys.toml";
+    fs::copy(run.path("trusted_root.json"), run.path("settings/firebrand/trusted_root.json"))
+        .unwrap();
+    let revoked = format!("{LIST}revoked = true\nreason = \"left us\"\n");
+    for (signers, of_user) in [(&*revoked, LIST), (LIST, &*revoked)] {
+        run.write("signers.toml", signers);
+        run.write(user, of_user);
+        let said = fails(&["--set", "name=again"]);
+        let because = said.lines().find_map(|line| line.trim().strip_prefix("because the "));
+        let who = "identity `release@example.com` (https://accounts.example.com)";
+        assert_eq!(because, Some(&*format!("{who} was revoked: left us")), "{said}");
+    }
+    fs::remove_file(run.path(user)).unwrap();
     run.write("signers.toml", LIST);
     let text = run.read("data.jsonl");
     run.write("data.jsonl", &text.replace("The sum of 3", "The sum of 4"));

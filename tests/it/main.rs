@@ -41,6 +41,8 @@ mod hostile;
 mod memory;
 #[cfg(unix)] // links, pipes, signals
 mod mcp;
+#[cfg(unix)] // signals
+mod mirrors;
 mod models;
 mod keyless;
 mod named_runs;

@@ -308,6 +308,48 @@ hint: start it with `--allow programs`, or leave the key out
     session.close();
 }
 
+/// A link in the place of the settings of a run leads to no other file, and a store is reached
+/// through the network.
+#[cfg(unix)]
+#[test]
+fn settings_elsewhere_and_stores_in_the_network_are_refused() {
+    let run = Run::new().with_base();
+    std::fs::create_dir_all(run.path("inside/checkpoints/linked")).unwrap();
+    run.write("inside/checkpoints/linked/run.lock", "");
+    let link = run.path("inside/checkpoints/linked/config.toml");
+    std::os::unix::fs::symlink("../../../tiny.toml", link).unwrap();
+    run.write("inside/c.toml", "[model]\nbase = \"base\"\n[[data.train]]\npath = \"d.jsonl\"\n");
+    let mut session = Session::open(&run, &["--root", "inside", "--allow", "train"]);
+    let mirror = "output.mirror=s3://bucket/runs";
+    let said = [
+        session.refuses("plan", json!({"config": "linked"})),
+        session.refuses("resume", json!({"run": "linked"})),
+        session.refuses("plan", json!({"config": "c.toml", "set": [mirror]})),
+    ];
+    session.close();
+    let root = std::fs::canonicalize(run.path("inside")).unwrap().display().to_string();
+    each_says(
+        said.into_iter().map(|said| said.replace(&root, "[ROOT]")),
+        str![[r#"
+error[usage]: the path is not within the folder of this server
+  at checkpoints/linked/config.toml
+  because it leads out of it
+
+hint: name a path below [ROOT]
+error[usage]: the path is not within the folder of this server
+  at [ROOT]/checkpoints/linked/config.toml
+  because it leads out of it
+
+hint: name a path below [ROOT]
+error[usage]: `output.mirror` is a store in the network
+  at s3://bucket/runs
+  because this server does not use the network
+
+hint: start it with `--allow network`, or name a folder
+"#]],
+    );
+}
+
 #[test]
 fn a_run_is_planned_trained_watched_and_looked_at() {
     let run = Run::with_suite(SUITE);

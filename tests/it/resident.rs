@@ -92,6 +92,25 @@ compare them: firebrand sweep collect sweeps/sweep
 }
 
 #[test]
+fn trackers_of_runs_in_one_process_are_told_of_the_end() {
+    let (run, ids) = planned(
+        "configs = [\"lora.toml\"]\n\
+         set = { \"eval.prompts\" = [], \"output.report_to\" = [\"mlflow\"] }\n\
+         [[parameter]]\nkey = \"seed\"\nvalues = [1, 2]\n",
+    );
+    run.succeeds(&["sweep", "run", "sweeps/sweep", "--resident", "--jobs", "2"]);
+    assert_eq!(ids.len(), 2);
+    for id in ids {
+        let folder = run.path(&format!("sweeps/sweep/runs/{id}/mlruns"));
+        let files = crate::common::s3::files_below(&folder);
+        let about = files.iter().filter(|path| path.ends_with("meta.yaml"));
+        let texts: Vec<String> = about.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        // `RunStatus.FINISHED` of MLflow.
+        assert!(texts.iter().any(|text| text.contains("\nstatus: 3\n")), "{texts:?}");
+    }
+}
+
+#[test]
 fn a_point_that_fails_leaves_the_others_alone() {
     let run = Run::new().with_base();
     run.write("bad.jsonl", "{\"messages\": 1}\n");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::Run;
+use crate::common::{Run, say_not_tested};
 use firebrand::document::key::ValueKind;
 
 /// Overrides that make a run in which the key below matters, and two values of the key. An empty
@@ -600,7 +600,7 @@ fn every_accepted_setting_changes_something() {
     let sandbox = sandbox();
     for change in CHANGES {
         if !sandbox && [GRPO_CODE, GRPO_TESTS].contains(&change.with) {
-            eprintln!("NOT TESTED: `{}`, since there is no sandbox here", change.key);
+            say_not_tested(&format!("`{}`, since there is no sandbox here", change.key));
             continue;
         }
         let one = seen(&run, change, change.one);

@@ -2,87 +2,17 @@
 //! Each machine is a folder of its own with a cache of its own; what they share is the store alone.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
+use crate::common::machines::{Machines, computed, has_line, ids, plan};
 use crate::common::s3::{S3Server, files_below};
-use crate::common::{Run, assert_same_artifact, says};
+use crate::common::{Run, assert_same_artifact, says, wait};
 use firebrand::files::RunDirectory;
 use firebrand::random::Stream;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use snapbox::str;
-
-/// Machines of one user: they have the same key.
-struct Machines {
-    settings: tempfile::TempDir,
-    variables: Vec<(&'static str, String)>,
-}
-
-impl Machines {
-    fn new(server: Option<&S3Server>) -> Self {
-        let variables = server.map(|it| it.variables().to_vec()).unwrap_or_default();
-        let own = Self { settings: tempfile::tempdir().unwrap(), variables };
-        // A key is made before several would make one.
-        let first = ["train", "tiny.toml", "--quiet", "--set", "train.max_steps=1"];
-        own.succeeds(&own.machine(), &first);
-        own
-    }
-
-    fn machine(&self) -> Run {
-        Run::new()
-    }
-
-    fn output(&self, machine: &Run, arguments: &[&str]) -> std::process::Output {
-        let mut command = machine.command(arguments).env("XDG_CONFIG_HOME", self.settings.path());
-        for (name, value) in &self.variables {
-            command = command.env(name, value);
-        }
-        command.output().unwrap()
-    }
-
-    /// Its stdout and stderr.
-    #[track_caller]
-    fn succeeds(&self, machine: &Run, arguments: &[&str]) -> (String, String) {
-        let output = self.output(machine, arguments);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {stderr}");
-        (String::from_utf8(output.stdout).unwrap(), stderr)
-    }
-
-    #[track_caller]
-    fn fails(&self, machine: &Run, arguments: &[&str]) -> String {
-        let output = self.output(machine, arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    /// A worker of a sweep.
-    fn worker(&self, machine: &Run, arguments: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_firebrand"))
-            .args(["sweep", "run", "sweeps/sweep"])
-            .args(arguments)
-            .current_dir(machine.path("."))
-            .env("XDG_CONFIG_HOME", self.settings.path())
-            .env("FIREBRAND_CACHE", machine.path("cache"))
-            .envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
-    }
-}
-
-/// Whether a line begins so.
-fn has_line(text: &str, begin: &str) -> bool {
-    text.lines().any(|line| line.starts_with(begin))
-}
-
-/// Steps that processes of a run have computed in a folder.
-fn computed(run: &Path) -> usize {
-    std::fs::read_to_string(run.join("timings.jsonl")).unwrap_or_default().lines().count()
-}
 
 /// A run that stops on one machine ends on another, with the bytes of one that never stopped; a third
 /// machine gets the result without a step.
@@ -194,17 +124,6 @@ key = "train.decay_ratio"
 values = [0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 "#;
 
-fn plan(machines: &Machines, machine: &Run, sweep: &str) -> Value {
-    machine.write("sweep.toml", sweep);
-    machines.succeeds(machine, &["sweep", "plan", "sweep.toml"]);
-    serde_json::from_str(&machine.read("sweeps/sweep/manifest.json")).unwrap()
-}
-
-fn ids(manifest: &Value) -> Vec<String> {
-    let points = manifest["points"].as_array().unwrap();
-    points.iter().map(|point| point["id"].as_str().unwrap().to_owned()).collect()
-}
-
 /// Steps that are computed if every one is computed once.
 fn distinct_steps(manifest: &Value) -> u64 {
     let points = manifest["points"].as_array().unwrap();
@@ -214,20 +133,24 @@ fn distinct_steps(manifest: &Value) -> u64 {
     points.iter().map(own).sum()
 }
 
+/// The process that is at work in a run.
+fn at_work(root: &Path) -> Option<Pid> {
+    let holder =
+        RunDirectory::is_locked(root).then(|| std::fs::read_to_string(root.join("run.lock")));
+    let digits =
+        holder?.unwrap_or_default().chars().filter(char::is_ascii_digit).collect::<String>();
+    digits.parse().ok().and_then(Pid::from_raw)
+}
+
 /// Kills what is at work in the runs of a machine, as a machine that is lost takes all with it; how
 /// many processes that were.
 fn kill_runs(machine: &Run, ids: &[String]) -> usize {
     let runs = ids.iter().map(|id| machine.path("sweeps/sweep/runs").join(id));
-    let mut killed = 0;
-    for root in runs.filter(|root| RunDirectory::is_locked(root)) {
-        let holder = std::fs::read_to_string(root.join("run.lock")).unwrap_or_default();
-        let digits: String = holder.chars().filter(char::is_ascii_digit).collect();
-        if let Some(pid) = digits.parse().ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL); // it may have ended by itself
-            killed += 1;
-        }
+    let all: Vec<Pid> = runs.filter_map(|root| at_work(&root)).collect();
+    for pid in &all {
+        let _ = kill_process(*pid, Signal::KILL); // it may have ended by itself
     }
-    killed
+    all.len()
 }
 
 /// Three workers on three machines, which are lost at seeded moments with all that they have, over 24
@@ -332,6 +255,54 @@ fn workers_whose_machines_are_lost_share_steps_and_results_in_a_bucket() {
     workers_share_a_store(&Machines::new(Some(&server)), &server.address("sweeps/one"));
 }
 
+const PAIRS: &str = r#"
+configs = ["tiny.toml"]
+set = { "eval.prompts" = [], "checkpoint.reuse" = "auto", "train.lr_scheduler" = "wsd", "train.max_steps" = 12 }
+[[parameter]]
+key = "seed"
+values = [1, 2]
+[[parameter]]
+key = "train.decay_ratio"
+values = [0.25, 0.5]
+"#;
+
+/// A worker with a place for one more run begins it as soon as another worker has made it ready, also
+/// while a run of its own is at work.
+#[test]
+fn a_worker_hears_of_others_while_its_own_runs_are_at_work() {
+    let store = tempfile::tempdir().unwrap();
+    let address = store.path().join("store").display().to_string();
+    let machines = Machines::new(None);
+    let [first, second] = [machines.machine(), machines.machine()];
+    let manifest = plan(&machines, &first, PAIRS);
+    plan(&machines, &second, PAIRS);
+    let ids = ids(&manifest);
+    let taken = manifest["points"][3]["shares"]["point"].as_str().unwrap();
+    let other = ids.iter().position(|id| id == taken).unwrap().to_string();
+    assert!(["1", "2"].contains(&other.as_str()), "it is of another worker: {other}");
+    let worker = |machine, index: &str| {
+        let options = ["--index", index, "--workers", "3", "--store", &address, "--jobs", "2"];
+        machines.worker(machine, &options)
+    };
+    let runs = first.path("sweeps/sweep/runs");
+    // Of the points 0 and 3, the last one waits; the run of the other is held up.
+    let mut own = worker(&first, "0");
+    let root = runs.join(&ids[0]);
+    let mut held = None;
+    wait::until("the first run is at work", || {
+        held = at_work(&root)
+            .filter(|pid| kill_process(*pid, Signal::STOP).is_ok() && at_work(&root) == Some(*pid));
+        held.is_some()
+    });
+    assert!(!runs.join(&ids[3]).exists());
+    assert_eq!(worker(&second, &other).wait().unwrap().code(), Some(0));
+    wait::until("the last run begins beside the first one", || runs.join(&ids[3]).exists());
+    assert_eq!(at_work(&root), held);
+    kill_process(held.unwrap(), Signal::CONT).unwrap();
+    assert_eq!(own.wait().unwrap().code(), Some(0));
+    assert!(computed(&runs.join(&ids[3])) < 12, "it has taken steps");
+}
+
 const STOPPED: &str = r#"
 configs = ["tiny.toml"]
 set = { "eval.prompts" = [], "eval.every_steps" = 2, "train.max_steps" = 8 }
@@ -419,6 +390,30 @@ fn what_a_store_lacks_is_told() {
         ("AWS_ACCESS_KEY_ID", "a".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "b".to_owned()),
     ];
+    let offline = [
+        &["output.mirror=s3://bucket/runs"][..],
+        &["checkpoint.reuse=auto", "checkpoint.reuse_store=gs://bucket/steps"],
+    ]
+    .map(|settings| {
+        let set = settings.iter().flat_map(|set| ["--set", set]);
+        let train: Vec<&str> = ["train", "tiny.toml", "--offline"].into_iter().chain(set).collect();
+        let said = nowhere.fails(&machine, &train);
+        said[said.find("error[").unwrap()..].to_owned()
+    });
+    says(
+        offline.concat(),
+        str![[r#"
+error[offline]: offline, and `output.mirror` is a store in the network
+  at s3://bucket/runs
+
+hint: run it without `--offline`, or name a folder in `output.mirror`
+error[offline]: offline, and `checkpoint.reuse_store` is a store in the network
+  at gs://bucket/steps
+
+hint: run it without `--offline`, or name a folder in `checkpoint.reuse_store`
+
+"#]],
+    );
     let error = nowhere.fails(&machine, &["sweep", "collect", "s3://bucket/sweep"]);
     assert!(
         error.starts_with("error[network]: cannot read `s3://bucket/sweep/manifest.json`"),

@@ -5,14 +5,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{ToolEntry, a, maybe, path};
+use crate::config::RUNS;
 use crate::error::{Context, Result};
 use crate::mcp::run_status::run_status;
 use crate::mcp::workplace::ToolCall;
 use crate::train::comparison::Comparison;
 use crate::train::runs;
-
-/// Where runs are looked for.
-const RUNS: &str = "checkpoints";
 
 pub(super) const LIST: ToolEntry = ToolEntry {
     name: "runs_list",

@@ -40,13 +40,9 @@ fn recorded(lines: &mut Vec<String>) -> RunView {
             }
             Some("validation") => {
                 let found: EvaluationLine = serde_json::from_value(field("validation")).unwrap();
-                let EvaluationLine { step, eval_loss, eval_target_tokens, metrics } = found;
-                view.hear(&Event::Evaluation(Evaluation {
-                    step,
-                    eval_loss,
-                    target_tokens: eval_target_tokens,
-                    metrics,
-                }));
+                let found = Evaluation::from(found);
+                let Evaluation { step, eval_loss, .. } = found;
+                view.hear(&Event::Evaluation(found));
                 lines.push(format!("validation after step {step}: loss {eval_loss:.4}"));
             }
             _ => lines.push(line["message"].as_str().unwrap().to_owned()),

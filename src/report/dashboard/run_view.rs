@@ -1,14 +1,12 @@
 //! What the view knows of a run: events, put together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::series::Series;
 use crate::event::{Evaluation, EvaluationLine, Event, Sample, StepReport, Timing};
-
-/// Steps over which speed and the time that is left are averaged.
-const RECENT_STEPS: usize = 20;
+use crate::report::recent_steps::RecentSteps;
 
 /// A run, as far as events have told of it.
 #[derive(Debug, Default)]
@@ -39,8 +37,7 @@ pub(super) struct RunView {
     pub saved: Option<u64>,
     /// What was said before the view was there.
     pub before: Vec<String>,
-    /// Tokens and seconds of the newest steps.
-    recent: VecDeque<(u64, f64)>,
+    recent: RecentSteps,
 }
 
 impl RunView {
@@ -89,7 +86,7 @@ impl RunView {
         for line in lines("metrics.jsonl") {
             if let Ok(found) = serde_json::from_str::<EvaluationLine>(&line) {
                 if heard.as_ref().is_none_or(|heard| found.step < heard.step) {
-                    self.evaluated(of_line(found));
+                    self.evaluated(found.into());
                 }
             } else if let Ok(report) = serde_json::from_str::<StepReport>(&line)
                 && report.step <= self.done
@@ -134,10 +131,7 @@ impl RunView {
         self.done = report.step;
         self.curves_of_step(&report);
         self.memory_of_step(&timing);
-        self.recent.push_back((report.tokens, timing.step_seconds));
-        if self.recent.len() > RECENT_STEPS {
-            self.recent.pop_front();
-        }
+        self.recent.add(report.tokens, timing.step_seconds);
         if let Some(speed) = self.speed() {
             self.tokens_per_second.add(place(report.step), speed);
         }
@@ -161,19 +155,13 @@ impl RunView {
     }
 
     /// Tokens per second over the newest steps.
-    #[expect(clippy::cast_precision_loss)] // for display
     pub fn speed(&self) -> Option<f64> {
-        let tokens: u64 = self.recent.iter().map(|step| step.0).sum();
-        let seconds: f64 = self.recent.iter().map(|step| step.1).sum();
-        (seconds > 0.0).then(|| tokens as f64 / seconds)
+        self.recent.tokens_per_second()
     }
 
     /// Seconds that the steps which are left will take.
-    #[expect(clippy::cast_precision_loss)] // for display
     pub fn seconds_left(&self) -> Option<f64> {
-        let seconds: f64 = self.recent.iter().map(|step| step.1).sum();
-        let each = (!self.recent.is_empty()).then(|| seconds / self.recent.len() as f64)?;
-        Some(each * self.total.saturating_sub(self.done) as f64)
+        self.recent.seconds_of(self.total.saturating_sub(self.done))
     }
 
     /// The share of the steps that are done.
@@ -181,15 +169,6 @@ impl RunView {
     pub fn share(&self) -> f64 {
         if self.total == 0 { 0.0 } else { (self.done as f64 / self.total as f64).clamp(0.0, 1.0) }
     }
-}
-
-/// A validation as it is told of, from its line in `metrics.jsonl`.
-fn of_line(line: EvaluationLine) -> Evaluation {
-    let EvaluationLine { step, eval_loss, eval_target_tokens: target_tokens, metrics } = line;
-    let named = |(name, value): (String, f64)| {
-        (name.strip_prefix("eval_").map_or_else(|| name.clone(), str::to_owned), value)
-    };
-    Evaluation { step, eval_loss, target_tokens, metrics: metrics.into_iter().map(named).collect() }
 }
 
 /// A count on an axis.

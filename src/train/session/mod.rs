@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
         let config = &request.loaded.config;
         let identity = prepared.identity(request.loaded)?;
         let made_by = reuse::made_by(prepared, request.loaded, &identity)?;
-        let shelf = reuse::shelf(made_by, config)?;
+        let shelf = reuse::shelf(made_by, config, &request.access)?;
         // What the model writes itself no chain of rows knows beforehand.
         let chain = (!trainer.objective.writes_rows()).then(Chain::default);
         let mut found = match &request.resume {
@@ -234,8 +234,10 @@ impl<'a> Session<'a> {
         self.mirror = mirror.cloned();
     }
 
-    /// Says what was asked of the store that has steps of other machines.
-    pub fn tell_of_store(&self, observer: &mut dyn Observer) {
+    /// Waits until stores have what is saved, and says what was asked of the one that has steps of
+    /// other machines.
+    pub fn tell_of_stores(&mut self, observer: &mut dyn Observer) {
+        self.saving.finish_uploads(observer);
         if let Some(shared) = self.shelf.as_ref().and_then(StepCache::shared) {
             let (store, traffic) = (shared.store().address(), shared.store().traffic());
             if traffic.requests() > 0 {
@@ -245,8 +247,8 @@ impl<'a> Session<'a> {
     }
 
     /// What the artifact needs to know about the run.
-    pub fn finish(self, observer: &mut dyn Observer) -> Result<Record> {
-        self.tell_of_store(observer);
+    pub fn finish(mut self, observer: &mut dyn Observer) -> Result<Record> {
+        self.tell_of_stores(observer);
         if let Some(summary) = self.saving.summary() {
             observer.on(Event::Note(summary));
         }

@@ -218,6 +218,7 @@ impl Session<'_> {
                 .filter(|_| self.made_by.is_some())
                 .map(|shelf| (shelf, self.config.name.clone())),
             mirror: self.mirror.clone(),
+            uploads: self.saving.uploads.clone(),
         })
     }
 }

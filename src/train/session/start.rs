@@ -50,6 +50,10 @@ pub fn enter(
     }
     changes.accept(&found, run, request, prepared, observer)?;
     renew_settings(run, request, observer)?;
+    if !run.data_lock().exists() {
+        // It came from elsewhere, and is what it was there: from now on it is known here.
+        prepared.lock().write(&run.data_lock())?;
+    }
     let (metrics, rollouts) = (found.state.metrics_bytes, found.state.rollouts);
     bring(&found, run, "metrics", metrics)?;
     bring(&found, run, "rollouts", rollouts.map_or(0, |written| written.bytes))?;

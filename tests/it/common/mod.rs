@@ -1,6 +1,8 @@
 //! What several tests share: reference files, tiny models, run folders, the program itself.
 
 pub mod hub;
+#[cfg(unix)]
+pub mod machines;
 pub mod recipe;
 pub mod s3;
 #[path = "../../../src/snapshots.rs"]
@@ -9,6 +11,7 @@ pub mod verdict;
 pub mod wait;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -19,6 +22,11 @@ use safetensors::SafeTensors;
 use snapbox::data::Inline;
 
 pub use snapshots::{each_says, says};
+
+/// Says past the capture of test output what was not tested, and why.
+pub fn say_not_tested(what: &str) {
+    let _ = std::io::stderr().write_all(format!("\nNOT TESTED: {what}\n").as_bytes());
+}
 
 /// A table whose rows are tests: each has a name, and hands its arguments to the same function.
 ///

@@ -3,10 +3,11 @@
 //! It is no dependency of the tests, since its features would have everything compiled a second time:
 //! `cargo install s3s-fs --features binary` makes it, as `.ci/run` does.
 
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::wait;
 
@@ -33,8 +34,7 @@ impl S3Server {
     /// `what` was not tested.
     pub fn start(what: &str) -> Option<Self> {
         let Some(program) = program() else {
-            let said = format!("\nNOT TESTED: {what}, since there is no `s3s-fs` here\n");
-            std::io::stderr().write_all(said.as_bytes()).unwrap();
+            super::say_not_tested(&format!("{what}, since there is no `s3s-fs` here"));
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
@@ -72,6 +72,21 @@ impl S3Server {
         ]
     }
 
+    /// The address of a line to it on which whatever it is told arrives late.
+    pub fn slowly(&self, delay: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (own, server) = (listener.local_addr().unwrap(), self.port);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
+                let (to, back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || carry(client, to, delay));
+                std::thread::spawn(move || carry(server, back, Duration::ZERO));
+            }
+        });
+        format!("http://{own}")
+    }
+
     /// Where it keeps the objects of its bucket, by their keys.
     pub fn objects(&self) -> PathBuf {
         self.folder.path().join("bucket")
@@ -83,6 +98,17 @@ impl Drop for S3Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let mut bytes = vec![0; 1 << 20];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        std::thread::sleep(delay);
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both); // the other end may be gone
 }
 
 /// Every file below a folder.
