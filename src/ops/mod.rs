@@ -22,7 +22,7 @@ mod tensors;
 
 pub use attention::{
     AttentionGradients, AttentionInputs, Documents, attend, attend_backward, attend_beside,
-    attend_beside_backward, attend_cached, attend_composed, attends_beside, keeps_no_scores,
+    attend_beside_backward, attend_cached, attend_composed, keeps_no_scores,
 };
 pub use branch::Branch;
 pub use convolution::{causal_convolution, convolution_step};

@@ -92,6 +92,7 @@ pub static OPERATIONS: &[Operation] = &[
     operation("softmax", 1e-5, soft),
     operation("attention", 2e-5, attention),
     operation("attention over tiles", 2e-5, layers::long_attention),
+    operation("attention of wide heads", 2e-5, layers::wide_attention),
     operation("attention in a window", 2e-5, windowed),
     operation("attention with a cap", 2e-5, capped),
     operation("attention with sinks", 2e-5, sinking),

@@ -71,15 +71,6 @@ impl Kernels {
     fn backward(&self, qkv: Tensor<2>, d: Tensor<2>) -> Tensor<2> {
         gpu::fused::backward(qkv, d, &self.seen, self.config, self.size)
     }
-
-    fn beside(&self, qkv: [&Tensor<2>; 3]) -> Tensor<2> {
-        gpu::joined_columns(qkv.map(Clone::clone).into())
-    }
-
-    fn apart(&self, d: Tensor<2>) -> [Tensor<2>; 3] {
-        let (queries, keys) = (self.config.query_width(), self.config.key_width());
-        gpu::columns_apart(d, [queries, keys, keys])
-    }
 }
 
 #[cfg(not(feature = "gpu"))]
@@ -93,14 +84,6 @@ impl Kernels {
     }
 
     fn backward(&self, _: Tensor<2>, _: Tensor<2>) -> Tensor<2> {
-        match *self {}
-    }
-
-    fn beside(&self, _: [&Tensor<2>; 3]) -> Tensor<2> {
-        match *self {}
-    }
-
-    fn apart(&self, _: Tensor<2>) -> [Tensor<2>; 3] {
         match *self {}
     }
 }
@@ -123,25 +106,38 @@ impl Kernels {
     }
 }
 
-/// Whether attention on a device takes queries, keys and values beside each other.
-pub fn attends_beside(
-    config: AttentionConfig,
-    documents: &Documents,
-    computing: ComputeConfig,
-    device: &Device,
-) -> bool {
-    Kernels::of(documents, config, computing, device).is_some()
+/// Queries, keys and values of each token beside each other.
+fn beside(qkv: [&Tensor<2>; 3]) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if gpu::holds(qkv[0]) {
+        return gpu::joined_columns(qkv.map(Clone::clone).into());
+    }
+    Tensor::cat(qkv.map(Clone::clone).into(), 1)
 }
 
-/// Attention, `[tokens, queries · width]`, of `qkv: [tokens, queries · keys · values]`, where
-/// [`attends_beside`] says so.
+/// And each by itself.
+fn apart(qkv: Tensor<2>, config: AttentionConfig) -> [Tensor<2>; 3] {
+    let (queries, keys) = (config.query_width(), config.key_width());
+    #[cfg(feature = "gpu")]
+    if gpu::holds(&qkv) {
+        return gpu::columns_apart(qkv, [queries, keys, keys]);
+    }
+    let parts = [(0, queries), (queries, keys), (queries + keys, keys)];
+    parts.map(|(first, count)| qkv.clone().narrow(1, first, count))
+}
+
+/// Attention, `[tokens, queries · width]`, of `qkv: [tokens, queries · keys · values]`.
 pub fn attend_beside(
     qkv: Tensor<2>,
     config: AttentionConfig,
     documents: &Documents,
     computing: ComputeConfig,
-) -> Option<Tensor<2>> {
-    Some(Kernels::of(documents, config, computing, &qkv.device())?.forward(qkv))
+) -> Tensor<2> {
+    if let Some(kernels) = Kernels::of(documents, config, computing, &qkv.device()) {
+        return kernels.forward(qkv);
+    }
+    let qkv = apart(qkv, config);
+    super::attend(qkv.each_ref(), config, documents, computing)
 }
 
 /// The gradient of `qkv` for that of what [`attend_beside`] gave.
@@ -151,8 +147,13 @@ pub fn attend_beside_backward(
     config: AttentionConfig,
     documents: &Documents,
     computing: ComputeConfig,
-) -> Option<Tensor<2>> {
-    Some(Kernels::of(documents, config, computing, &qkv.device())?.backward(qkv, d_output))
+) -> Tensor<2> {
+    if let Some(kernels) = Kernels::of(documents, config, computing, &qkv.device()) {
+        return kernels.backward(qkv, d_output);
+    }
+    let qkv = apart(qkv, config);
+    let d = super::attend_backward(qkv.each_ref(), &d_output, config, documents, computing);
+    beside(d.qkv.each_ref())
 }
 
 /// The same of queries, keys and values that are apart.
@@ -166,7 +167,7 @@ pub(super) fn attend(
         return None;
     }
     let kernels = Kernels::of(documents, config, computing, &qkv[0].device())?;
-    Some(kernels.forward(kernels.beside(qkv)))
+    Some(kernels.forward(beside(qkv)))
 }
 
 /// And their gradients.
@@ -181,6 +182,33 @@ pub(super) fn attend_backward(
         return None;
     }
     let kernels = Kernels::of(documents, config, computing, &qkv[0].device())?;
-    let d_qkv = kernels.backward(kernels.beside(qkv), d_output.clone());
-    Some(AttentionGradients { qkv: kernels.apart(d_qkv), sinks: None })
+    let d_qkv = kernels.backward(beside(qkv), d_output.clone());
+    Some(AttentionGradients { qkv: apart(d_qkv, config), sinks: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Heads, attend, attend_backward, from_vec, host};
+
+    /// Where no kernel takes them beside each other they are taken apart.
+    #[test]
+    fn what_lies_beside_each_other_is_attended_to_like_its_parts() {
+        let config = AttentionConfig::of(Heads { queries: 4, kv_heads: 2, width: 6 });
+        let documents = Documents::new(&[1, 1, 1, 2, 2], 1, 5);
+        let random = |from: f32, width: usize| -> Tensor<2> {
+            let numbers = (0..5 * width).map(|i| (from * i as f32).sin()).collect();
+            from_vec(numbers, [5, width], &Device::flex())
+        };
+        let (all, d) = (random(0.7, 48), random(1.9, 24));
+        let qkv = apart(all.clone(), config);
+        assert_eq!(host(beside(qkv.each_ref())), host(all.clone()));
+        let computing = ComputeConfig::default();
+        let mixed = attend_beside(all.clone(), config, &documents, computing);
+        let parts = attend(qkv.each_ref(), config, &documents, computing);
+        assert_eq!(host(mixed), host(parts));
+        let d_all = attend_beside_backward(all, d.clone(), config, &documents, computing);
+        let d_parts = attend_backward(qkv.each_ref(), &d, config, &documents, computing);
+        assert_eq!(host(d_all), host(beside(d_parts.qkv.each_ref())));
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 
-pub use fused::{attend_beside, attend_beside_backward, attends_beside, keeps_no_scores};
+pub use fused::{attend_beside, attend_beside_backward, keeps_no_scores};
 
 use crate::device::ComputeConfig;
 use crate::ops::sequences::Sequences;

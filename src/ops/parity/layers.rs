@@ -6,8 +6,9 @@ use super::{Outputs, leaf, random, with_gradients};
 use crate::device::ComputeConfig;
 use crate::ops::{
     Activation, AttentionConfig, AttentionInputs, Documents, Frequencies, Heads, LowRankFactors,
-    RopeScaling, attend, attend_backward, gate_beside, gate_factor, host, low_rank,
-    low_rank_together, lying_together, product, project, rms_norm_factor, rotate, rotate_beside,
+    RopeScaling, attend, attend_backward, attend_beside, attend_beside_backward, gate_beside,
+    gate_factor, host, low_rank, low_rank_together, lying_together, product, project,
+    rms_norm_factor, rotate, rotate_beside,
 };
 
 /// Sizes that reach the kernels of real layers: of many tiles, not of whole ones, with few columns
@@ -151,4 +152,14 @@ pub(super) fn long_attention(device: &Device, computing: ComputeConfig) -> Outpu
         }
     }
     outputs
+}
+
+/// Attention of heads that are too wide for kernels without scores, beside each other.
+pub(super) fn wide_attention(device: &Device, computing: ComputeConfig) -> Outputs {
+    let config = AttentionConfig::of(Heads { queries: 2, kv_heads: 1, width: 136 });
+    let documents = Documents::new(&[[1; 30].as_slice(), &[2; 10]].concat(), 1, 40);
+    let (qkv, d) = (random([40, 544], "qkv", device), random([40, 272], "d", device));
+    let mixed = attend_beside(qkv.clone(), config, &documents, computing);
+    let d_qkv = attend_beside_backward(qkv, d, config, &documents, computing);
+    vec![("forward", host(mixed)), ("d q, k and v", host(d_qkv))]
 }

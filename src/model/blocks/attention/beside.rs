@@ -1,16 +1,13 @@
-//! Attention whose queries, keys and values stay beside each other, from the product that gives
-//! them to the kernel that mixes them: where a GPU takes them so, and nothing is done to them but
-//! to rotate them.
+//! Attention whose queries, keys and values stay beside each other on a GPU, from the product that
+//! gives them to the kernel that mixes them: where nothing is done to them but to rotate them.
 
-use burn::tensor::{Gradients as Tape, Tensor};
+use burn::tensor::{Device, Gradients as Tape, Tensor};
 
 use super::Attention;
 use super::qkv::Qkv;
 use crate::device::DeviceLimits;
 use crate::model::PassContext;
-use crate::ops::{
-    GivenGradients, attend_beside, attend_beside_backward, attends_beside, rotate_beside,
-};
+use crate::ops::{GivenGradients, attend_beside, attend_beside_backward, rotate_beside};
 
 /// What the gradient needs of a forward pass on tapes.
 pub enum TapedAttention {
@@ -49,8 +46,8 @@ impl Attention {
         let plain = self.norms.is_none() && self.value_norm.is_none();
         let own = self.shares.is_none() && self.sinks.is_none() && !self.gated;
         let (true, Qkv::Joint(joint)) = (plain && own, &self.qkv) else { return None };
-        let (rotary, device) = (&context.rotary[self.rope?], context.device());
-        if !attends_beside(self.config, &context.documents, context.computing, device) {
+        let rotary = &context.rotary[self.rope?];
+        if *context.device() == Device::flex() {
             return None;
         }
         rotate_beside(&joint.beside(x, context)?, rotary, self.config.heads)
@@ -63,7 +60,7 @@ impl Attention {
         (context, picks): (&PassContext, bool),
     ) -> Option<Tensor<2>> {
         let qkv = self.beside(x, context)?;
-        let mixed = attend_beside(qkv, self.config, &context.documents, context.computing)?;
+        let mixed = attend_beside(qkv, self.config, &context.documents, context.computing);
         let mixed = if picks { context.picked(mixed) } else { mixed };
         Some(self.leave(mixed, None, context))
     }
@@ -76,7 +73,7 @@ impl Attention {
     ) -> Option<(Tensor<2>, TapedBeside)> {
         let qkv = self.beside(x, context)?;
         let plain = qkv.clone().inner();
-        let mixed = attend_beside(plain, self.config, &context.documents, context.computing)?;
+        let mixed = attend_beside(plain, self.config, &context.documents, context.computing);
         let mixed = if picks { context.picked(mixed) } else { mixed };
         let mixed = mixed.autodiff().require_grad();
         Some((self.leave(mixed.clone(), None, context), TapedBeside { qkv, mixed }))
@@ -94,7 +91,6 @@ impl Attention {
         let d = if picks { context.spread(d) } else { d };
         let (plain, documents) = (qkv.clone().inner(), &context.documents);
         let d = attend_beside_backward(plain, d, self.config, documents, context.computing);
-        let d = d.expect("it was mixed so");
         tapes.push(GivenGradients::of(qkv, d).backward());
     }
 }
