@@ -41,8 +41,8 @@ fn steps_of_tile(
     let mut first = 0usize.runtime();
     let mut end = rank.runtime();
     if comptime!(parts > 1) {
+        let last = min(first_column + comptime!(TILE - 1), comptime!(width - 1).runtime());
         if first_column > 0 {
-            let last = min(first_column + comptime!(TILE - 1), comptime!(width - 1).runtime());
             first = block_of(first_column, heights) * comptime!(rank / parts);
             end = (block_of(last, heights) + 1) * comptime!(rank / parts);
         }
