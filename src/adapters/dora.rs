@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::lora::{
-    A, B, Branch, LoraSettings, LowRankChange, TRAINING_KEYS, describe, layers, read_peft,
-    sample_settings, to_peft,
+    A, B, Branch, LoraBias, LoraSettings, LowRankChange, TRAINING_KEYS, describe, layers,
+    read_peft, sample_settings, to_peft,
 };
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
@@ -134,6 +134,10 @@ impl Adapter for Dora {
 
     fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
         Arc::new(Self { settings: self.settings.with_tokens(indices) })
+    }
+
+    fn bias(&self) -> LoraBias {
+        self.settings.bias
     }
 
     fn rate_ratio(&self, parameter: &str) -> f64 {

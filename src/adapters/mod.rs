@@ -17,7 +17,8 @@ use serde_json::{Map, Value};
 pub use dora::Dora;
 pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 pub use lora::{
-    Replaced, ReplacedRows, changed_tables, in_order_of, not_tied, tied_copy, whole_weights,
+    LoraBias, Replaced, ReplacedRows, changed_tables, in_order_of, names_in_files, not_tied,
+    saved_names, tied_copy, whole_weights,
 };
 
 use crate::config::RunConfig;
@@ -113,6 +114,10 @@ pub trait Adapter: Debug + Send + Sync {
     /// More of them by their texts, until [`of_run_on`] has looked them up.
     fn trainable_tokens(&self) -> &[String] {
         &[]
+    }
+    /// Which biases are trained and saved with it.
+    fn bias(&self) -> LoraBias {
+        LoraBias::None
     }
     /// The same adapter with these tokens, and none by text.
     fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter>;
@@ -218,7 +223,9 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
         adapter.layers(&model.description)?.into_iter().map(|(path, _)| path).collect();
     let whole = whole_weights(adapter, &model.description)?;
     lora::token_rows(adapter, &model.description)?;
+    let biases = lora::trained_biases(adapter, &model.description)?;
     lora::unfreeze(model, &whole);
+    lora::unfreeze_biases(model, &biases);
     lora::train_rows(model, adapter);
     let device = model.device.clone();
     model.linears(&mut |path, linear: &mut Linear| {
@@ -260,21 +267,23 @@ pub fn size(adapter: &dyn Adapter, description: &Description) -> Result<u64> {
     let tensors = layers.iter().flat_map(|(path, dims)| adapter.tensors(path, *dims));
     let beside: u64 = tensors.map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
     let saved = saved_with(adapter, description)?;
-    Ok(beside + saved.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64).sum::<u64>())
+    Ok(beside + saved.iter().map(|(_, dims)| dims.iter().product::<usize>() as u64).sum::<u64>())
 }
 
 /// Paths and dimensions of what an adapter saves beside the parameters of its layers: whole
-/// weights, and rows of the embedding.
+/// weights, rows of the embedding, and biases.
 ///
 /// # Errors
 /// When it cannot be trained so.
 pub fn saved_with(
     adapter: &dyn Adapter,
     description: &Description,
-) -> Result<Vec<(String, [usize; 2])>> {
+) -> Result<Vec<(String, Vec<usize>)>> {
     let whole = whole_weights(adapter, description)?.into_iter();
     let whole = whole.map(|(path, dims)| (path.to_owned(), dims));
-    Ok(whole.chain(lora::token_rows(adapter, description)?).collect())
+    let tables = whole.chain(lora::token_rows(adapter, description)?);
+    let tables = tables.map(|(path, dims)| (path, dims.to_vec()));
+    Ok(tables.chain(lora::trained_biases(adapter, description)?).collect())
 }
 
 /// By path, the learning rates of parameters that have another than that of the run, as multiples
@@ -291,9 +300,27 @@ pub fn rate_ratios(
         let parameters = adapter.kind().parameters().iter();
         parameters.map(move |name| (format!("{path}.{name}"), adapter.rate_ratio(name)))
     });
+    let biases = lora::trained_biases(adapter, description)?.into_iter();
+    let all = all.chain(biases.map(|(path, _)| {
+        let ratio = adapter.rate_ratio(&path); // as all vectors have it
+        (path, ratio)
+    }));
     #[expect(clippy::float_cmp)] // exactly one means that there is nothing to do
     let others = all.filter(|(_, ratio)| *ratio != 1.0);
     Ok(others.collect())
+}
+
+/// The same under their names in files.
+///
+/// # Errors
+/// Those of [`saved_with`], and of [`Adapter::layers`].
+pub fn saved_in_files(
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<Vec<(String, Vec<usize>)>> {
+    let name = names_in_files(adapter, description)?;
+    let saved = saved_with(adapter, description)?.into_iter();
+    Ok(saved.map(|(path, dims)| (name(&path), dims)).collect())
 }
 
 /// Paths and shapes of all trainable parameters: those of an adapter, or else of the model.
@@ -310,8 +337,7 @@ pub fn trainable_tensors(
         let tensors = adapter.tensors(&path, dims).into_iter();
         all.extend(tensors.map(|(name, shape)| (format!("{path}.{name}"), shape)));
     }
-    let saved = saved_with(adapter, description)?.into_iter();
-    all.extend(saved.map(|(path, dims)| (path, dims.to_vec())));
+    all.extend(saved_with(adapter, description)?);
     Ok(all)
 }
 
@@ -349,8 +375,10 @@ pub fn leaves_base(adapter: &dyn Adapter) -> bool {
 /// What it has in the place of numbers of the base, for people, if anything.
 pub fn replaces(adapter: &dyn Adapter) -> Option<&'static str> {
     let tokens = adapter.trainable_token_indices().len() + adapter.trainable_tokens().len();
+    let biases = adapter.bias() != LoraBias::None;
     match adapter.modules_to_save() {
-        [] => (tokens > 0).then_some("rows of the embedding"),
+        [] if tokens > 0 => Some("rows of the embedding"),
+        [] => biases.then_some("biases"),
         _ => Some("whole modules"),
     }
 }

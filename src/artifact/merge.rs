@@ -10,7 +10,7 @@ use super::merge_experts::{RowsChange, StackedChange};
 use super::merge_saved::{check_saved, replacement};
 use super::peft;
 use super::requantised::{CodedTensor, Requantised};
-use crate::adapters::{Adapter, WeightChange, adapter_file_name, file_name, layer_of};
+use crate::adapters::{Adapter, WeightChange, adapter_file_name, file_name, layer_of, saved_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
@@ -116,10 +116,10 @@ impl Addition {
         shape: &[usize],
     ) -> Option<Result<Box<dyn WeightChange>, String>> {
         let path = if path == LM_HEAD { self.tied.unwrap_or(path) } else { path };
-        let names = [path.to_owned(), token_rows_path(path)].map(|path| adapter_file_name(&path));
-        let tokens = [None, Some(self.adapter.trainable_token_indices())];
-        let mut found = names.into_iter().zip(tokens);
-        let (name, tokens) = found.find(|(name, _)| self.tensors.contains_key(name))?;
+        let rows = adapter_file_name(&token_rows_path(path));
+        let rows = (rows, Some(self.adapter.trainable_token_indices()));
+        let mut names = saved_names(path).map(|name| (name, None)).chain([rows]);
+        let (name, tokens) = names.find(|(name, _)| self.tensors.contains_key(name))?;
         let change = replacement(&self.tensors[&name], tokens, shape);
         self.used.insert(name);
         Some(change)
@@ -196,7 +196,9 @@ impl Addition {
     fn whole(&self) -> impl Iterator<Item = (String, &Path)> {
         let names = self.tensors.keys();
         let whole = names.filter(|name| layer_of(self.adapter.kind(), name).is_none());
-        let weight = |name: &String| matrix_of_token_rows(name).unwrap_or_else(|| name.clone());
+        let weight = |name: &String| {
+            matrix_of_token_rows(name).unwrap_or_else(|| name.replace(".base_layer.", "."))
+        };
         whole.map(move |name| (weight(name), self.path.as_path()))
     }
 

@@ -245,7 +245,8 @@ pub fn read_weights(
 pub fn put_weights(model: &mut Model, shard: &Shard, adapter: &dyn Adapter) -> Result<()> {
     let stacked = adapter.stacked(&model.description);
     let copy = adapters::tied_copy(adapter, &model.description).map(|[copy, _]| copy);
-    checkpoint::put_stacked(model, shard, adapters::adapter_file_name, (&stacked, copy.as_deref()))
+    let names = adapters::names_in_files(adapter, &model.description)?;
+    checkpoint::put_stacked(model, shard, names, (&stacked, copy.as_deref()))
 }
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing
@@ -257,9 +258,7 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         expected.extend(of_layer.map(|(name, shape)| (adapters::file_name(&path, name), shape)));
     }
     stack_shapes(&adapter.stacked(description), &mut expected);
-    for (path, dims) in adapters::saved_with(adapter, description)? {
-        expected.insert(adapters::adapter_file_name(&path), dims.to_vec());
-    }
+    expected.extend(adapters::saved_in_files(adapter, description)?);
     if let Some([copy, _]) = adapters::tied_copy(adapter, description) {
         if !places.iter().any(|place| place.name == copy) {
             return Err(adapters::not_tied());

@@ -41,11 +41,9 @@ const SETTINGS: &[(&str, Rule)] = &[
         }),
     ),
     ("lora.modules_to_save", Make(|_, value| list("lora_modules_to_save", value))),
-    (
-        "lora.trainable_token_indices",
-        Make(|settings, _| settings.tokens("peft_trainable_token_indices")),
-    ),
-    ("lora.trainable_tokens", Here), // among their numbers
+    ("lora.trainable_token_indices", Make(tokens)),
+    ("lora.trainable_tokens", Make(tokens)),
+    ("lora.bias", Without("biases stay as they are there")),
     (
         "lora.init_lora_weights",
         Make(|_, value| match value {
@@ -74,6 +72,11 @@ fn list(name: &str, value: &str) -> Became {
         "" | "[]" => Became::Nothing,
         _ => one(name, value_of(value)),
     }
+}
+
+/// All of them by their numbers, whichever key names them.
+fn tokens(settings: &JobSettings, _: &str) -> Became {
+    settings.tokens("peft_trainable_token_indices")
 }
 
 fn weight_format(_: &JobSettings, value: &str) -> Became {

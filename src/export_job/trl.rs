@@ -32,11 +32,9 @@ const SETTINGS: &[(&str, Rule)] = &[
     ("lora.rank_pattern", Make(|_, value| given("rank_pattern", value))),
     ("lora.alpha_pattern", Make(|_, value| given("alpha_pattern", value))),
     ("lora.modules_to_save", Make(|_, value| given("modules_to_save", value))),
-    (
-        "lora.trainable_token_indices",
-        Make(|settings, _| settings.tokens(&format!("{PEFT}trainable_token_indices"))),
-    ),
-    ("lora.trainable_tokens", Here), // among their numbers
+    ("lora.trainable_token_indices", Make(tokens)),
+    ("lora.trainable_tokens", Make(tokens)),
+    ("lora.bias", Make(|_, value| peft("bias", value))),
     (
         "lora.init_lora_weights",
         Make(|_, value| match value {
@@ -75,6 +73,11 @@ fn given(name: &str, value: &str) -> Became {
         "" | "[]" | "{}" => Became::Nothing,
         _ => peft(name, value),
     }
+}
+
+/// All of them by their numbers, whichever key names them.
+fn tokens(settings: &JobSettings, _: &str) -> Became {
+    settings.tokens(&format!("{PEFT}trainable_token_indices"))
 }
 
 fn weight_format(_: &JobSettings, value: &str) -> Became {

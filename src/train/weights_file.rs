@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::adapters::{adapter_file_name, tied_copy};
+use crate::adapters::{names_in_files, tied_copy};
 use crate::artifact::lineage::{self, Inputs, settings_digest};
 use crate::artifact::peft;
 use crate::checkpoint::{Pieces, joined, learning_specs, learning_values};
@@ -23,14 +23,7 @@ pub(super) fn write_weights(
     trainer: &mut Trainer,
     inputs: &Inputs,
 ) -> Result<()> {
-    let mut metadata: BTreeMap<String, String> = BTreeMap::new();
-    let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
-    put("format", "pt".to_owned()); // loaders of the transformers family insist on it
-    put("firebrand.version", env!("CARGO_PKG_VERSION").to_owned());
-    put(lineage::INPUTS_KEY, inputs.digest().to_string());
-    put("firebrand.base_model", name_anywhere(&prepared.base.id));
-    let settings = settings_digest(&request.loaded.portable());
-    put("firebrand.config_sha256", settings.to_string());
+    let metadata = metadata(request, prepared, inputs);
     let adapter = prepared.adapter.is_some();
     // An adapter is kept in f32, as it was trained; a whole model in the format of its base.
     let element = |path: &str| match prepared.elements.get(path) {
@@ -39,15 +32,17 @@ pub(super) fn write_weights(
     };
     let name = if adapter { peft::WEIGHTS_FILE } else { "model.safetensors" };
     let carried = Carried::of(prepared)?;
-    let rename = |path: &str| match &carried {
-        Some(carried) => carried.name_in_file(path),
-        None if adapter => adapter_file_name(path),
-        None => path.to_owned(),
+    let of_adapter = prepared.adapter.as_deref();
+    let names = of_adapter.map(|it| names_in_files(it, &prepared.description)).transpose()?;
+    let rename = |path: &str| match (&carried, &names) {
+        (Some(carried), _) => carried.name_in_file(path),
+        (None, Some(names)) => names(path),
+        (None, None) => path.to_owned(),
     };
     let buffers = if adapter { Vec::new() } else { trainer.model.buffers() };
     let buffers = Buffers::new(buffers, rename);
     let (mut specs, values) = learning_specs(&mut trainer.model, rename, element);
-    let (description, of_adapter) = (&prepared.description, prepared.adapter.as_ref());
+    let description = &prepared.description;
     // Files have more dimensions of some tensors than they are computed with.
     let shapes = description.tensors().into_iter();
     let shapes: BTreeMap<_, _> = shapes.map(|(path, shape)| (rename(&path), shape)).collect();
@@ -62,7 +57,7 @@ pub(super) fn write_weights(
         None => StoredTensors::of(description),
     };
     let mut specs = stored_specs(&stored, stack_specs(&stacked, specs), element);
-    let copy = of_adapter.and_then(|adapter| tied_copy(adapter.as_ref(), description));
+    let copy = of_adapter.and_then(|adapter| tied_copy(adapter, description));
     let copied = copy.as_ref().map_or(Vec::new(), |[copy, of]| {
         let found = specs.iter().filter(|spec| spec.name == *of);
         found.map(|spec| TensorSpec { name: copy.clone(), ..spec.clone() }).collect()
@@ -86,6 +81,19 @@ pub(super) fn write_weights(
         Ok(made.unwrap_or_else(|| learning_values(&values, spec)))
     })?;
     Ok(())
+}
+
+/// What the header of the file says of the run.
+fn metadata(request: &Request, prepared: &Prepared, inputs: &Inputs) -> BTreeMap<String, String> {
+    let mut metadata: BTreeMap<String, String> = BTreeMap::new();
+    let mut put = |key: &str, value: String| metadata.insert(key.to_owned(), value);
+    put("format", "pt".to_owned()); // loaders of the transformers family insist on it
+    put("firebrand.version", env!("CARGO_PKG_VERSION").to_owned());
+    put(lineage::INPUTS_KEY, inputs.digest().to_string());
+    put("firebrand.base_model", name_anywhere(&prepared.base.id));
+    let settings = settings_digest(&request.loaded.portable());
+    put("firebrand.config_sha256", settings.to_string());
+    metadata
 }
 
 /// Puts what files have in the place of the parameters that it is made of.

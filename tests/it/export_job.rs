@@ -211,6 +211,21 @@ fn full() -> String {
     format!("{before}[train]\nlr_scheduler = \"linear\"\nweight_decay = 0.0\n{train}")
 }
 
+/// Other trainers know tokens by their numbers alone.
+#[test]
+fn tokens_that_are_trained_are_told_by_their_numbers() {
+    let run = Run::new().with_base();
+    let set = ["--set", "lora.trainable_tokens=[\"<|im_end|>\", \"<|im_start|>\"]"];
+    for target in ["trl", "axolotl"] {
+        let job = ["export-job", "lora.toml", "--to", target, "--out", target];
+        run.succeeds(&[&job[..], &set].concat());
+    }
+    let job: serde_json::Value = serde_json::from_str(&run.read("trl/job.json")).unwrap();
+    assert_eq!(job["peft"]["trainable_token_indices"], serde_json::json!([1, 2]));
+    let yaml = run.read("axolotl/axolotl.yml");
+    assert!(yaml.lines().any(|line| line == "peft_trainable_token_indices: [1,2]"));
+}
+
 /// What becomes of every setting is said for every target.
 #[test]
 fn no_setting_is_passed_over() {

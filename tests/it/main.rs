@@ -76,6 +76,7 @@ mod text_part;
 mod threats;
 mod tidy;
 mod trainable_tokens;
+mod trained_biases;
 mod vulkan;
 mod weights;
 mod whole_modules;

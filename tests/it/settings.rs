@@ -246,6 +246,7 @@ const CHANGES: &[Change] = &[
     change("lora.modules_to_save", "[]", "[\"lm_head\"]"),
     change("lora.trainable_token_indices", "[]", "[1]"),
     change("lora.trainable_tokens", "[]", "[\"<|im_end|>\"]"),
+    under(&["model.base=biased", "model.init=random"], "lora.bias", "none", "lora_only"),
     change("lora.init_lora_weights", "default", "pissa"),
     change("lora.alpha_pattern", "{}", "{ q_proj = 2 }"),
     change("lora.use_dora", "false", "true"),
@@ -477,6 +478,9 @@ fn folder() -> Run {
     }
     let config = run.read("other-base/config.json");
     run.write("other-base/config.json", &config.replace("10000.0", "500.0"));
+    let mut config = crate::common::model_config();
+    config["attention_bias"] = true.into();
+    run.model_folder("biased", &config);
     run
 }
 

@@ -31,6 +31,9 @@ PATTERNS = dict(
 # In another order than that of their numbers; the first two are in the batch twice, the last one is not.
 TOKENS = [53, 28, 4]
 
+# Biases of layers with an adapter are called otherwise than those of others.
+FEWER = [name for name in LINEARS if name not in ("k_proj", "up_proj")]
+
 VARIANTS = {
     "patterns": PATTERNS,
     "patterns-dora": dict(use_dora=True, use_rslora=True, **PATTERNS),
@@ -41,6 +44,8 @@ VARIANTS = {
     "tokens": dict(trainable_token_indices=TOKENS),
     "tokens-tied": dict(trainable_token_indices=TOKENS),
     "tokens-dora": dict(trainable_token_indices=TOKENS, use_dora=True),
+    "bias-all": dict(bias="all", target_modules=FEWER),
+    "bias-lora-only": dict(bias="lora_only", target_modules=FEWER),
     "pissa": dict(init_lora_weights="pissa", **PATTERNS),
     "olora": dict(init_lora_weights="olora", use_rslora=True),
 }
@@ -56,7 +61,7 @@ def adapted(name):
     torch.manual_seed(SEED)
     settings = VARIANTS[name]
     model = get_peft_model(load(HERE / "tiny" / base_of(name)), LoraConfig(
-        task_type="CAUSAL_LM", target_modules=LINEARS, lora_dropout=0.0, **{**LORA, **settings}))
+        task_type="CAUSAL_LM", lora_dropout=0.0, **{"target_modules": LINEARS, **LORA, **settings}))
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -65,6 +70,8 @@ def adapted(name):
                 parameter.add_(0.1 * noise)
             elif any(part in name for part in ("lora_magnitude_vector", "modules_to_save", "trainable_tokens_delta")):
                 parameter.mul_(1.0 + 0.1 * noise)
+            elif name.endswith(".bias") and parameter.requires_grad:
+                parameter.add_(0.1 * noise)
     return model.eval()
 
 
@@ -130,7 +137,9 @@ def make(name):
     else:
         if name.startswith("tokens"):
             expected |= {"gradient": gradient for key, gradient in found.items() if "trainable_tokens_delta" in key}
-        if name.startswith(("modules", "tokens")):
+        if name.startswith("bias"):
+            expected |= {"gradient." + key: gradient for key, gradient in found.items() if key.endswith(".bias")}
+        if name.startswith(("modules", "tokens", "bias")):
             expected["losses"] = torch.tensor(twenty_steps(model, make_batch(SEED), 1e-3)["losses"])
             model = PeftModel.from_pretrained(load(HERE / "tiny" / base), path)
         weights = dict(model.merge_and_unload().named_parameters())

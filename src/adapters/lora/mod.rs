@@ -1,5 +1,7 @@
 //! LoRA (Hu et al. 2021): `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, with the names and initial values of PEFT.
 
+mod biases;
+mod describe;
 mod layers;
 mod parameters;
 mod patterns;
@@ -17,11 +19,14 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+pub use biases::{LoraBias, names_in_files, saved_names};
+pub(super) use biases::{trained_biases, unfreeze_biases};
+pub(super) use describe::describe;
 pub(super) use layers::layers;
 pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
+pub(super) use settings::sample_settings;
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
-pub(super) use settings::{describe, sample_settings};
 pub use tokens::{ReplacedRows, changed_tables, in_order_of, token_rows};
 pub(super) use tokens::{train_rows, with_token_numbers};
 pub(super) use whole::unfreeze;
@@ -132,6 +137,10 @@ impl Adapter for Lora {
 
     fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
         Arc::new(Self { settings: self.settings.with_tokens(indices) })
+    }
+
+    fn bias(&self) -> LoraBias {
+        self.settings.bias
     }
 
     fn rate_ratio(&self, parameter: &str) -> f64 {

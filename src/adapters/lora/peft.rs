@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::biases::LoraBias;
 use super::patterns::ModulePatterns;
 use super::settings::{InitLoraWeights, LoraSettings, TargetModules};
 use crate::error::{Error, Result};
@@ -59,7 +60,7 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         "target_modules": modules,
         "use_rslora": settings.use_rslora,
         "exclude_modules": null,
-        "bias": "none",
+        "bias": settings.bias.name(),
         "fan_in_fan_out": false,
         "use_dora": false,
         "lora_bias": false,
@@ -123,15 +124,8 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         return Ok(None);
     }
     let wrong = |what: &str| Err(Error::adapter(what));
-    for key in UNSUPPORTED {
-        let off = match of(key) {
-            Value::Null | Value::Bool(false) => true,
-            Value::Object(map) => map.is_empty(),
-            _ => false,
-        };
-        if !off {
-            return wrong(&format!("adapters with `{key}` are not supported"));
-        }
+    if let Some(key) = UNSUPPORTED.into_iter().find(|key| !is_off(of(key))) {
+        return wrong(&format!("adapters with `{key}` are not supported"));
     }
     refuse_start(of("init_lora_weights"))?;
     if !(of("use_rslora").is_boolean() || of("use_rslora").is_null()) {
@@ -160,6 +154,10 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         return wrong("`modules_to_save` is not a list of names");
     };
     let trainable_token_indices = token_indices(of("trainable_token_indices"))?;
+    let Some(bias) = bias(of("bias")) else {
+        let names = LoraBias::NAMES.join("`, `");
+        return wrong(&format!("`bias` must be one of `{names}`"));
+    };
     let Some(layers_to_transform) = layers_to_transform(of("layers_to_transform")) else {
         return wrong("`layers_to_transform` is neither a number nor a list of numbers");
     };
@@ -179,11 +177,20 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         modules_to_save,
         trainable_token_indices,
         trainable_tokens: Vec::new(),
+        bias,
         init_lora_weights: match of("init_lora_weights").as_str() {
             Some("gaussian") => InitLoraWeights::Gaussian,
             _ => InitLoraWeights::Default,
         },
     }))
+}
+
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
 }
 
 /// Starts of PEFT after which factors go onto a base that was changed along with them.
@@ -229,6 +236,13 @@ fn layers_to_transform(value: &Value) -> Option<Vec<usize>> {
             numbers.iter().map(number).collect()
         }
         other => number(other).map(|number| vec![number]),
+    }
+}
+
+fn bias(value: &Value) -> Option<LoraBias> {
+    match value {
+        Value::Null => Some(LoraBias::None),
+        other => other.as_str().and_then(LoraBias::from_name),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::biases::LoraBias;
 use super::patterns::{self, ModulePatterns};
 use super::{A, B};
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
@@ -175,6 +176,17 @@ settings! {
         )
         .example("[\"<|im_start|>\", \"<|im_end|>\"]")
         .silent_default();
+        /// Biases that are trained and saved with the adapter.
+        bias: LoraBias = Key::new(
+            "lora.bias",
+            ValueKind::Choice(LoraBias::NAMES),
+            DefaultValue::Value("\"none\""),
+            "Biases of linear layers that are trained and saved with the adapter, as PEFT's \
+             setting of this name: `none`, `all`, or `lora_only` for those of layers with an \
+             adapter.",
+        )
+        .example("\"lora_only\"")
+        .silent_default();
         /// How the factors begin.
         init_lora_weights: InitLoraWeights = Key::new(
             "lora.init_lora_weights",
@@ -256,6 +268,7 @@ impl LoraSettings {
             modules_to_save: Vec::new(),
             trainable_token_indices: Vec::new(),
             trainable_tokens: Vec::new(),
+            bias: LoraBias::None,
             init_lora_weights: InitLoraWeights::Default,
         }
     }
@@ -330,36 +343,6 @@ pub fn keys() -> OwnedKeys {
         )
     };
     OwnedKeys { notes: NOTES, ..OwnedKeys::section(section, "train") }
-}
-
-pub fn describe(title: &str, settings: &LoraSettings) -> String {
-    let layers = match &settings.target_modules {
-        TargetModules::AllLinear => "all linear layers".to_owned(),
-        TargetModules::Names(names) => names.join(", "),
-    };
-    let parameters = settings.target_parameters.iter().map(|name| format!(", {name}"));
-    let numbers: Vec<String> = settings.layers_to_transform.iter().map(usize::to_string).collect();
-    let of_layers = match numbers.is_empty() {
-        true => String::new(),
-        false => format!(" of the decoder layers {}", numbers.join(", ")),
-    };
-    let parameters = parameters.collect::<String>();
-    let others: Vec<String> =
-        settings.rank_pattern.iter().map(|(name, rank)| format!("{rank} on {name}")).collect();
-    let others = match others.is_empty() {
-        true => String::new(),
-        false => format!(" (r {})", others.join(", ")),
-    };
-    let start = match settings.init_lora_weights {
-        InitLoraWeights::Default => String::new(),
-        other => format!(" ({other})"),
-    };
-    let tokens = match settings.trainable_token_indices.len() {
-        0 => String::new(),
-        1 => ", and a token".to_owned(),
-        count => format!(", and {count} tokens"),
-    };
-    format!("{title}{start} r {}{others} on {layers}{of_layers}{parameters}{tokens}", settings.r)
 }
 
 pub fn sample_settings() -> LoraSettings {

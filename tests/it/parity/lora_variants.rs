@@ -1,7 +1,9 @@
 //! LoRA with settings beyond rank and scale, against adapters that PEFT made
 //! (`tests/reference/lora_variants.py`).
 
-use firebrand::adapters::{Adapter, Dora, InitLoraWeights, ModulePatterns, TargetModules};
+use firebrand::adapters::{
+    Adapter, Dora, InitLoraWeights, LoraBias, ModulePatterns, TargetModules,
+};
 use firebrand::artifact::open::{AdapterDirectory, with_adapter};
 use firebrand::model::{EMBEDDING, token_rows_path};
 
@@ -34,7 +36,15 @@ fn is_as_in_peft(name: &str, base_name: &str) {
             let rows = sums.get(&token_rows_path(EMBEDDING)).unwrap().clone();
             assert_near(name, &host(rows), expected.floats("gradient"), LIMIT);
         }
-        if name.starts_with("modules") || name.starts_with("tokens") {
+        if name.starts_with("bias") {
+            let in_files = adapters::names_in_files(adapter, &model.description).unwrap();
+            for (path, _) in adapters::saved_with(adapter, &model.description).unwrap() {
+                let reference = expected.floats(&format!("gradient.{}", in_files(&path)));
+                let ours = host(sums.get(&path).unwrap().clone());
+                assert_near(&format!("{name} {path}"), &ours, reference, LIMIT);
+            }
+        }
+        if ["modules", "tokens", "bias"].iter().any(|begin| name.starts_with(begin)) {
             let mut trainer = Trainer::new(model, step_settings(1e-3), adamw());
             for reference in expected.floats("losses") {
                 let micro_batches = [row(&batch, 0), row(&batch, 1)];
@@ -73,6 +83,33 @@ fn rows_of_tokens_are_those_of_peft() {
     is_as_in_peft("tokens", UNTIED);
     is_as_in_peft("tokens-tied", BASE);
     is_as_in_peft("tokens-dora", BASE);
+}
+
+#[test]
+fn biases_that_are_trained_are_those_of_peft() {
+    is_as_in_peft("bias-all", BASE);
+    is_as_in_peft("bias-lora-only", BASE);
+}
+
+#[test]
+fn biases_that_are_not_there_are_refused() {
+    let description = families::describe(&ModelJson::read(&case(UNTIED)).unwrap()).unwrap();
+    let refused = |bias| {
+        let adapter = Lora { settings: LoraSettings { bias, ..LoraSettings::new(4, 8.0) } };
+        adapters::size(&adapter, &description).unwrap_err().to_string()
+    };
+    says(
+        refused(LoraBias::All) + &refused(LoraBias::LoraOnly),
+        str![[r#"
+error[adapter]: `lora.bias = "all"` has nothing to train
+  because the linear layers of this model have no biases
+
+hint: leave it outerror[adapter]: `lora.bias = "lora_only"` has nothing to train
+  because the layers with an adapter of this model have no biases
+
+hint: leave it out
+"#]],
+    );
 }
 
 #[test]
