@@ -84,15 +84,15 @@ columns = { messages = "dialogue" }
 
 # Not taken over:
 # line 4, datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
-# line 29, evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
-# line 31, sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
-# line 32, special_tokens: {…}: tokens are those of the model's tokenizer
+# line 30, evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
+# line 32, sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
+# line 33, special_tokens: {…}: tokens are those of the model's tokenizer
 
 # What these choose is done by itself: tf32, logging_steps, flash_attention
 LEFT 4 datasets: [{…}, {…}]: a slice such as `train[:10%]` of a split is not taken
-LEFT 29 evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
-LEFT 31 sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
-LEFT 32 special_tokens: {…}: tokens are those of the model's tokenizer
+LEFT 30 evals_per_epoch: 4: `eval.every_steps` and `checkpoint.every_steps` count steps
+LEFT 32 sample_pakking: true: not a setting that is known here; did you mean `sample_packing`?
+LEFT 33 special_tokens: {…}: tokens are those of the model's tokenizer
 
 "##]],
     );
