@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::lora::{
-    A, B, Branch, LoraBias, LoraSettings, LowRankChange, TRAINING_KEYS, describe, layers,
-    read_peft, sample_settings, to_peft,
+    A, B, Branch, LoraSettings, LowRankChange, TRAINING_KEYS, describe, layers, read_peft,
+    sample_settings, to_peft,
 };
 use super::{Adapter, AdapterKind, Label, WeightChange};
 use crate::config::RunConfig;
@@ -120,28 +120,12 @@ impl Adapter for Dora {
         tensors
     }
 
-    fn modules_to_save(&self) -> &[String] {
-        &self.settings.modules_to_save
-    }
-
-    fn trainable_token_indices(&self) -> &[usize] {
-        &self.settings.trainable_token_indices
-    }
-
-    fn trainable_tokens(&self) -> &[String] {
-        &self.settings.trainable_tokens
+    fn settings(&self) -> &LoraSettings {
+        &self.settings
     }
 
     fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
         Arc::new(Self { settings: self.settings.with_tokens(indices) })
-    }
-
-    fn bias(&self) -> LoraBias {
-        self.settings.bias
-    }
-
-    fn rate_ratio(&self, parameter: &str) -> f64 {
-        self.settings.rate_ratio(parameter)
     }
 
     /// Magnitudes begin as the norms of the weight, so that the layer computes what it did.

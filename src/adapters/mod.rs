@@ -103,27 +103,29 @@ pub trait Adapter: Debug + Send + Sync {
         seed: Stream,
         device: &Device,
     ) -> Box<dyn AdapterBranch>;
+    /// The settings that every kind has.
+    fn settings(&self) -> &LoraSettings;
     /// Names of modules that are trained whole and saved with it.
     fn modules_to_save(&self) -> &[String] {
-        &[]
+        &self.settings().modules_to_save
     }
     /// Tokens whose rows of the embedding are trained and saved with it, in the order of the file.
     fn trainable_token_indices(&self) -> &[usize] {
-        &[]
+        &self.settings().trainable_token_indices
     }
     /// More of them by their texts, until [`of_run_on`] has looked them up.
     fn trainable_tokens(&self) -> &[String] {
-        &[]
+        &self.settings().trainable_tokens
     }
     /// Which biases are trained and saved with it.
     fn bias(&self) -> LoraBias {
-        LoraBias::None
+        self.settings().bias
     }
     /// The same adapter with these tokens, and none by text.
     fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter>;
     /// The learning rate of one of its parameters, as a multiple of that of the run.
-    fn rate_ratio(&self, _parameter: &str) -> f64 {
-        1.0
+    fn rate_ratio(&self, parameter: &str) -> f64 {
+        self.settings().rate_ratio(parameter)
     }
     /// Numbers a token that it makes a layer keep for its gradient, but for the few of a low rank.
     fn saved_per_token(&self, _dims: [usize; 2]) -> usize {

@@ -123,28 +123,12 @@ impl Adapter for Lora {
         self.settings.factors(path, dims)
     }
 
-    fn modules_to_save(&self) -> &[String] {
-        &self.settings.modules_to_save
-    }
-
-    fn trainable_token_indices(&self) -> &[usize] {
-        &self.settings.trainable_token_indices
-    }
-
-    fn trainable_tokens(&self) -> &[String] {
-        &self.settings.trainable_tokens
+    fn settings(&self) -> &LoraSettings {
+        &self.settings
     }
 
     fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
         Arc::new(Self { settings: self.settings.with_tokens(indices) })
-    }
-
-    fn bias(&self) -> LoraBias {
-        self.settings.bias
-    }
-
-    fn rate_ratio(&self, parameter: &str) -> f64 {
-        self.settings.rate_ratio(parameter)
     }
 
     fn changes_base(&self) -> bool {
