@@ -5,6 +5,7 @@
 
 mod dora;
 mod lora;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -20,6 +21,7 @@ pub use lora::{
     LoraBias, Replaced, ReplacedRows, changed_tables, in_order_of, names_in_files, not_tied,
     saved_names, tied_copy, whole_weights,
 };
+pub use names::{adapter_file_name, file_name, file_name_of, is_adapter, layer_of};
 
 use crate::config::RunConfig;
 use crate::document::key::OwnedKeys;
@@ -31,9 +33,6 @@ use crate::random::Stream;
 /// Every kind of adapter. Later ones are asked first whether a run or a file is theirs, so that a
 /// special case of an earlier one stands below it.
 pub static ADAPTERS: &[&dyn AdapterKind] = &[&lora::Entry, &dora::Entry];
-
-/// What PEFT puts before the path of a parameter of an adapter in files.
-const PEFT_PREFIX: &str = "base_model.model.";
 
 /// What model cards say of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,24 +350,6 @@ pub fn saved_per_token(adapter: &dyn Adapter, description: &Description) -> Resu
     Ok(adapter.layers(description)?.iter().map(|(_, dims)| adapter.saved_per_token(*dims)).sum())
 }
 
-/// Whether a path in a model is that of a parameter of an adapter, of whatever kind.
-pub fn is_adapter(path: &str) -> bool {
-    let names = ADAPTERS.iter().flat_map(|kind| kind.parameters());
-    names.into_iter().any(|name| {
-        path.strip_suffix(name).is_some_and(|layer| layer.ends_with('.') && layer.len() > 1)
-    })
-}
-
-/// The name of a parameter in files: PEFT's for adapters, the path itself for others.
-pub fn file_name_of(path: &str) -> String {
-    if is_adapter(path) { format!("{PEFT_PREFIX}{path}") } else { path.to_owned() }
-}
-
-/// The name in the files of an adapter of anything that is trained with it.
-pub fn adapter_file_name(path: &str) -> String {
-    format!("{PEFT_PREFIX}{path}")
-}
-
 /// Whether the model is the base when the adapter is off.
 pub fn leaves_base(adapter: &dyn Adapter) -> bool {
     !adapter.changes_base() && replaces(adapter).is_none()
@@ -385,17 +366,6 @@ pub fn replaces(adapter: &dyn Adapter) -> Option<&'static str> {
     }
 }
 
-/// The name in files of a parameter of the adapter beside `layer`.
-pub fn file_name(layer: &str, parameter: &str) -> String {
-    format!("{PEFT_PREFIX}{layer}.{parameter}")
-}
-
-/// The layer beside which the tensor of a file belongs, if it is one of `kind`.
-pub fn layer_of<'a>(kind: &dyn AdapterKind, name: &'a str) -> Option<&'a str> {
-    let path = name.strip_prefix(PEFT_PREFIX)?;
-    kind.parameters().iter().find_map(|own| path.strip_suffix(own)?.strip_suffix('.'))
-}
-
 fn last_name(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
@@ -404,23 +374,6 @@ fn last_name(path: &str) -> &str {
 mod tests {
     use super::*;
     use crate::snapshots::says;
-
-    #[test]
-    fn names_in_files_are_pefts() {
-        let layer = "model.layers.0.self_attn.q_proj";
-        for kind in ADAPTERS {
-            for parameter in kind.parameters() {
-                let name = format!("base_model.model.{layer}.{parameter}");
-                assert_eq!(file_name(layer, parameter), name);
-                assert_eq!(file_name_of(&format!("{layer}.{parameter}")), name);
-                assert_eq!(layer_of(*kind, &name), Some(layer));
-                assert_eq!(layer_of(*kind, &format!("{layer}.{parameter}")), None);
-                assert!(!is_adapter(parameter) && !is_adapter(&format!("x{parameter}")));
-            }
-        }
-        let weight = format!("{layer}.weight");
-        assert_eq!(file_name_of(&weight), weight);
-    }
 
     #[test]
     fn entries_have_names_of_their_own_and_tensors_for_all_their_parameters() {
