@@ -1,13 +1,14 @@
 //! The path that GPUs take: SPIR-V over Vulkan, in 32 bits and with products of 16, on Mesa's software
 //! driver (lavapipe). `tests/vulkan_layer/layer.rs` says why a layer stands before that driver. And how
 //! many kernels a step launches, here and through OpenGL: cards are bound by it long before their
-//! arithmetic is.
+//! arithmetic is. Every objective learns there what it learns on the CPU.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::common::{Run, repository, weights_digest};
+use firebrand::objectives::OBJECTIVES;
 use serde_json::Value;
 
 /// What the loader is told so that it finds the driver, and the layer before it.
@@ -206,5 +207,81 @@ fn twenty_steps_are_those_of_the_cpu_and_repeat_themselves() {
         train(stopped, "vulkan", (precision, steps), &[]);
         assert_eq!(digest(straight), digest(stopped), "{precision}");
         assert_eq!(losses(&run, straight), losses(&run, stopped));
+    }
+}
+
+/// What an objective is tried with, beside its name: all objectives are here.
+fn settings_of(objective: &str) -> Vec<&'static str> {
+    let data: &[&str] = match objective {
+        "sft" => &[],
+        "distillation" => &[
+            "distillation.teacher=checkpoints/tiny",
+            "distillation.lmbda=0.5",
+            "distillation.max_new_tokens=6",
+        ],
+        "grpo" => &[
+            "grpo.num_generations=4",
+            "grpo.max_completion_length=6",
+            "grpo.beta=0.1",
+            "grpo.reward=[{ name = \"early\", kind = \"regex\", pattern = \"^[ a-m]\" }]",
+        ],
+        "classification" => &["data.train.0.path=scored.jsonl", "data.validation=[]"],
+        "kto" => &["data.train.0.path=labels.jsonl", "data.validation=[]"],
+        "dpo" | "simpo" | "cpo" | "orpo" | "reward" => {
+            &["data.train.0.path=pairs.jsonl", "data.validation=[]", "data.max_seq_len=256"]
+        }
+        other => panic!("say what `{other}` is tried with"),
+    };
+    [data, &["lora.lora_dropout=0.0", "train.max_steps=3"]].concat()
+}
+
+/// Losses of a few steps of every objective, what the model writes itself among them.
+#[test]
+fn every_objective_has_the_losses_of_the_cpu() {
+    let Some(vulkan) = environment() else { return };
+    let run = Run::new().with_base();
+    for (name, from) in [("pairs", "preference"), ("labels", "labels")] {
+        let from = repository(&format!("datasets/{from}.jsonl"));
+        run.write(&format!("{name}.jsonl"), &std::fs::read_to_string(from).unwrap());
+    }
+    let scored = |at: u32| format!("{{\"text\": \"{at} is it\", \"label\": {}}}\n", at % 2 + 1);
+    run.write("scored.jsonl", &(0..16).map(scored).collect::<String>());
+    for entry in OBJECTIVES {
+        let [there, here] = ["vulkan", "cpu"].map(|device| {
+            let name = format!("{}-{device}", entry.name);
+            let mut sets = vec![
+                format!("name={name}"),
+                format!("device.name={device}"),
+                format!("train.objective={}", entry.name),
+            ];
+            sets.extend(settings_of(entry.name).into_iter().map(str::to_owned));
+            let mut all = vec!["train", "lora.toml", "--quiet"];
+            all.extend(sets.iter().flat_map(|set| ["--set", set.as_str()]));
+            vulkan.succeeds(&run, &all);
+            name
+        });
+        let (ours, wanted) = (losses(&run, &there), losses(&run, &here));
+        assert_eq!((ours.len(), wanted.len()), (3, 3), "{}", entry.name);
+        for (ours, wanted) in ours.iter().zip(&wanted) {
+            let near = (ours - wanted).abs() <= 2e-3 * wanted.abs().max(0.05);
+            assert!(near, "{}: {ours} there, {wanted} on the CPU", entry.name);
+        }
+        // What the model wrote is what it writes on the CPU.
+        let written = [&there, &here].map(|name| {
+            std::fs::read_to_string(run.path(&format!("checkpoints/{name}/rollouts.jsonl"))).ok()
+        });
+        let texts = written.map(|lines| {
+            let lines = lines.unwrap_or_default();
+            let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            lines
+                .map(|line| match &line["completions"] {
+                    Value::Array(all) => all.iter().map(|it| it["tokens"].clone()).collect(),
+                    _ => line["tokens"].clone(),
+                })
+                .collect::<Vec<Value>>()
+        });
+        let writes = matches!(entry.name, "grpo" | "distillation");
+        assert_eq!(!texts[0].is_empty(), writes, "{}", entry.name);
+        assert!(texts[0].iter().all(|tokens| !tokens[0].is_null()) && texts[0] == texts[1]);
     }
 }

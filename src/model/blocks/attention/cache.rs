@@ -44,7 +44,7 @@ impl KeyValueCache {
             Held::OnCpu(cached) => {
                 let [k, v] = cached.seen().map(|x| {
                     let shape = [1, x.len() / (kv_heads * width), kv_heads, width];
-                    from_vec(x.to_vec(), shape, &keys.device())
+                    from_vec(x, shape, &keys.device())
                 });
                 (join(k, keys), join(v, values))
             }
@@ -58,7 +58,10 @@ impl KeyValueCache {
     pub fn on_cpu(&mut self) -> &mut CachedKeys {
         if let Held::Tensors(..) | Held::Nothing = self.0 {
             let cached = match std::mem::take(&mut self.0) {
-                Held::Tensors(keys, values) => CachedKeys::of(host(keys), host(values)),
+                Held::Tensors(keys, values) => {
+                    let [_, _, kv_heads, width] = keys.dims();
+                    CachedKeys::of(&host(keys), host(values), kv_heads * width)
+                }
                 _ => CachedKeys::default(),
             };
             self.0 = Held::OnCpu(cached);

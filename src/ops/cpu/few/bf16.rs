@@ -15,12 +15,8 @@ use crate::ops::cpu::packed::View;
 pub fn outputs(x: View<bf16>, w: StoredNumbers, first: usize, target: &mut [&mut [f32]]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(instructions) = vectors::Instructions::find() {
-        use super::{as_kept, converted};
-        use crate::ops::cpu::element::Number;
-        return match w {
-            StoredNumbers::Bf16(w) => as_kept(instructions, x, w, first, target),
-            w => converted(instructions, x, w, first, target, |x: f32| x.rounded()),
-        };
+        // SAFETY: the processor has them, as it was found just now.
+        return unsafe { vectors::all(instructions, x, w, first, target) };
     }
     let _ = (x, w, first, target);
     unreachable!("the processor is asked first");
@@ -29,18 +25,21 @@ pub fn outputs(x: View<bf16>, w: StoredNumbers, first: usize, target: &mut [&mut
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use std::arch::x86_64::{
-        __m512, __m512bh, __m512d, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
-        _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi16, _mm512_setzero_ps,
-        _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
-        _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+        __m512, __m512bh, __m512d, _mm_storeu_ps, _mm512_add_ps, _mm512_castpd_ps,
+        _mm512_castps_pd, _mm512_dpbf16_ps, _mm512_extractf32x4_ps, _mm512_loadu_si512,
+        _mm512_maskz_loadu_epi16, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_unpackhi_pd,
+        _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
     };
     use std::mem::transmute;
 
     use half::bf16;
 
     use super::super::ahead::call_for;
-    use super::super::{AT_ONCE, Sums};
+    use super::super::{AT_ONCE, Sums, as_kept, converted};
     use crate::device::multiplies_bfloat16;
+    use crate::ops::cpu::element::Number;
+    use crate::ops::cpu::host_tensor::StoredNumbers;
+    use crate::ops::cpu::packed::View;
 
     /// Numbers that an instruction takes of a factor.
     const WIDTH: usize = 32;
@@ -56,35 +55,55 @@ mod vectors {
         }
     }
 
+    /// All outputs: compiled for that processor as a whole, so that sums go from registers to their
+    /// places.
+    ///
+    /// # Safety
+    /// The processor must have AVX512-F, AVX512-BW and AVX512-BF16.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub unsafe fn all(
+        instructions: Instructions,
+        x: View<bf16>,
+        w: StoredNumbers,
+        first: usize,
+        target: &mut [&mut [f32]],
+    ) {
+        match w {
+            StoredNumbers::Bf16(w) => as_kept(instructions, x, w, first, target),
+            w => converted(instructions, x, w, first, target, |x: f32| x.rounded()),
+        }
+    }
+
     impl Sums for Instructions {
         type Row = bf16;
         type Weight = bf16;
 
         #[inline]
-        fn of<const ROWS: usize, const FETCHES: bool>(
+        fn write<const ROWS: usize, const FETCHES: bool>(
             self,
             x: [&[bf16]; ROWS],
             w: [&[bf16]; AT_ONCE],
-        ) -> [[f32; AT_ONCE]; ROWS] {
-            let mut sums = [0.0; AT_ONCE * AT_ONCE];
+            target: &mut [&mut [f32]],
+            at: usize,
+        ) {
             // SAFETY: there is one of these only where the processor has them.
-            unsafe { tile::<ROWS, FETCHES>(x, w, &mut sums) };
-            let (rows, _) = sums.as_chunks::<AT_ONCE>();
-            std::array::from_fn(|row| rows[row])
+            unsafe { tile::<ROWS, FETCHES>(x, w, target, at) };
         }
     }
 
-    /// The sums of some rows with four outputs, `[rows, outputs]`. Each is summed in sixteen lanes,
+    /// Writes the sums of some rows with four outputs from one on. Each is summed in sixteen lanes,
     /// pair by pair, and the lanes in one order, whatever stands beside it. Where it fetches,
     /// weights that come later in memory are called for.
     ///
     /// # Safety
     /// The processor must have AVX512-F, AVX512-BW and AVX512-BF16.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[inline]
     unsafe fn tile<const ROWS: usize, const FETCHES: bool>(
         x: [&[bf16]; ROWS],
         w: [&[bf16]; AT_ONCE],
-        sums: &mut [f32; AT_ONCE * AT_ONCE],
+        target: &mut [&mut [f32]],
+        at_output: usize,
     ) {
         let length = w[0].len();
         assert!(w.iter().all(|w| w.len() == length), "rows of weights are as long as each other");
@@ -123,8 +142,25 @@ mod vectors {
             };
             add(&mut held, x.map(load), w.map(load));
         }
-        // SAFETY: there is room for sixteen numbers.
-        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), sums_of(held)) };
+        let sums = sums_of(held);
+        let rows = [
+            _mm512_extractf32x4_ps::<0>(sums),
+            _mm512_extractf32x4_ps::<1>(sums),
+            _mm512_extractf32x4_ps::<2>(sums),
+            _mm512_extractf32x4_ps::<3>(sums),
+        ];
+        for (target, sums) in target[..ROWS].iter_mut().zip(rows) {
+            let target = &mut target[at_output..];
+            if target.len() >= AT_ONCE {
+                // SAFETY: there is room for four numbers.
+                unsafe { _mm_storeu_ps(target.as_mut_ptr(), sums) };
+            } else {
+                let mut few = [0.0; AT_ONCE];
+                // SAFETY: as above.
+                unsafe { _mm_storeu_ps(few.as_mut_ptr(), sums) };
+                target.copy_from_slice(&few[..target.len()]);
+            }
+        }
     }
 
     /// Adds the products of each row with each output.
@@ -168,7 +204,6 @@ mod vectors {
     #[cfg(test)]
     mod tests {
         use super::*;
-        use crate::ops::cpu::element::Number;
         use crate::random::Stream;
 
         #[test]
@@ -183,11 +218,23 @@ mod vectors {
             for length in [0, 1, 2, 32, 37, 64, 99] {
                 let of = |row: usize| &numbers[row * 100..][..length];
                 let (x, w) = (std::array::from_fn(of), std::array::from_fn(|o| of(4 + o)));
-                let found = instructions.of::<4, true>(x, w);
-                for (row, sums) in x.iter().zip(found) {
-                    assert_eq!([sums], instructions.of::<1, false>([row], w));
-                    for (w, sum) in w.iter().zip(sums) {
-                        let exact: f32 = row.iter().zip(*w).map(|(x, w)| x.wide() * w.wide()).sum();
+                let sums = |rows: &[usize]| {
+                    let mut found = vec![[0.0; AT_ONCE + 1]; rows.len()];
+                    let mut target: Vec<&mut [f32]> =
+                        found.iter_mut().map(<[f32; 5]>::as_mut_slice).collect();
+                    match rows {
+                        [row] => instructions.write::<1, false>([x[*row]], w, &mut target, 1),
+                        _ => instructions.write::<AT_ONCE, true>(x, w, &mut target, 1),
+                    }
+                    found
+                };
+                for (row, found) in sums(&[0, 1, 2, 3]).into_iter().enumerate() {
+                    assert_eq!([found], *sums(&[row]));
+                    let [before, found @ ..] = found;
+                    assert_eq!(before, 0.0);
+                    for (w, sum) in w.iter().zip(found) {
+                        let exact: f32 =
+                            x[row].iter().zip(*w).map(|(x, w)| x.wide() * w.wide()).sum();
                         assert!((sum - exact).abs() < 1e-4, "{sum} and {exact}");
                     }
                 }

@@ -10,8 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 pub(super) use self::narrow::add_narrow;
-use self::sums::Vectors;
-pub(super) use self::sums::{AT_ONCE, dots};
+use self::sums::{AT_ONCE, Vectors};
 use super::element::{Bf16, Number};
 use super::host_tensor::StoredNumbers;
 use super::packed::{Left, View};
@@ -103,13 +102,16 @@ trait Sums: Copy {
     type Row: Number;
     /// What weights are made of.
     type Weight: Number;
-    /// `[rows, outputs]`, each sum in the same order whatever stands beside it. Where it fetches,
-    /// weights that come later in memory are called for.
-    fn of<const ROWS: usize, const FETCHES: bool>(
+    /// Writes the sums of some rows into their outputs from one on, as many as there is room for:
+    /// each in the same order whatever stands beside it. Where it fetches, weights that come later
+    /// in memory are called for.
+    fn write<const ROWS: usize, const FETCHES: bool>(
         self,
         x: [&[Self::Row]; ROWS],
         w: [&[Self::Weight]; AT_ONCE],
-    ) -> [[f32; AT_ONCE]; ROWS];
+        target: &mut [&mut [f32]],
+        at: usize,
+    );
 }
 
 /// Some outputs of all rows.
@@ -195,29 +197,19 @@ fn write<T: Sums>(
     while row < x.rows {
         if row + AT_ONCE <= x.rows {
             let rows = [x.row(row), x.row(row + 1), x.row(row + 2), x.row(row + 3)];
-            let found = match row {
-                0 => sums.of::<AT_ONCE, true>(rows, w),
-                _ => sums.of::<AT_ONCE, false>(rows, w),
-            };
-            for (target, sums) in target[row..].iter_mut().zip(&found) {
-                put(sums, &mut target[at..]);
+            let target = &mut target[row..row + AT_ONCE];
+            match row {
+                0 => sums.write::<AT_ONCE, true>(rows, w, target, at),
+                _ => sums.write::<AT_ONCE, false>(rows, w, target, at),
             }
             row += AT_ONCE;
         } else {
-            let [found] = match row {
-                0 => sums.of::<1, true>([x.row(row)], w),
-                _ => sums.of::<1, false>([x.row(row)], w),
-            };
-            put(&found, &mut target[row][at..]);
+            let target = &mut target[row..=row];
+            match row {
+                0 => sums.write::<1, true>([x.row(row)], w, target, at),
+                _ => sums.write::<1, false>([x.row(row)], w, target, at),
+            }
             row += 1;
         }
-    }
-}
-
-/// As many as there is room for.
-#[inline(always)]
-fn put(sums: &[f32; AT_ONCE], target: &mut [f32]) {
-    for (target, sum) in target.iter_mut().zip(sums) {
-        *target = *sum;
     }
 }

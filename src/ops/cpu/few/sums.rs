@@ -39,12 +39,19 @@ impl<S: Simd, N: Number> Sums for Vectors<S, N> {
     type Weight = N;
 
     #[inline(always)]
-    fn of<const ROWS: usize, const FETCHES: bool>(
+    fn write<const ROWS: usize, const FETCHES: bool>(
         self,
         x: [&[f32]; ROWS],
         w: [&[N]; AT_ONCE],
-    ) -> [[f32; AT_ONCE]; ROWS] {
-        dots::<S, N, ROWS, FETCHES>(self.0, x, w)
+        target: &mut [&mut [f32]],
+        at: usize,
+    ) {
+        let found = dots::<S, N, ROWS, FETCHES>(self.0, x, w);
+        for (target, found) in target.iter_mut().zip(&found) {
+            for (target, sum) in target[at..].iter_mut().zip(found) {
+                *target = *sum;
+            }
+        }
     }
 }
 
@@ -65,7 +72,7 @@ fn fused_dot(x: &[f32], w: &[impl Number]) -> f32 {
 /// The sums of some rows and outputs, `[rows, outputs]`. Where it fetches, weights that come later
 /// in memory are called for.
 #[inline(always)]
-pub fn dots<S: Simd, N: Number, const ROWS: usize, const FETCHES: bool>(
+fn dots<S: Simd, N: Number, const ROWS: usize, const FETCHES: bool>(
     simd: S,
     x: [&[f32]; ROWS],
     w: [&[N]; AT_ONCE],
