@@ -1,15 +1,19 @@
 //! The weights of a model as a stream, changed by an adapter on the way. Held in memory: the
 //! adapter, and a few rows of one weight.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::composed::{apply_all, refuse_twice};
+use self::rows::read_tensor;
+pub use self::rows::{Change, Rows, Sink};
+use super::composed::refuse_twice;
 use super::merge_experts::{RowsChange, StackedChange};
 use super::merge_saved::{check_saved, replacement};
 use super::peft;
-use super::requantised::{CodedTensor, Requantised};
+use super::requantised::Requantised;
 use crate::adapters::{Adapter, WeightChange, adapter_file_name, file_name, layer_of, saved_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
@@ -20,9 +24,6 @@ use crate::model::{
 use crate::weights::{
     Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
 };
-
-/// How many bytes are read and written at a time.
-const PIECE_BYTES: usize = 4 << 20;
 
 /// An adapter's tensors, each taken out when its weight comes by.
 pub struct Addition {
@@ -117,7 +118,7 @@ impl Addition {
     ) -> Option<Result<Box<dyn WeightChange>, String>> {
         let path = if path == LM_HEAD { self.tied.unwrap_or(path) } else { path };
         let rows = adapter_file_name(&token_rows_path(path));
-        let rows = (rows, Some(self.adapter.trainable_token_indices()));
+        let rows = (rows, Some(self.adapter.settings().tokens_of(path)));
         let mut names = saved_names(path).map(|name| (name, None)).chain([rows]);
         let (name, tokens) = names.find(|(name, _)| self.tensors.contains_key(name))?;
         let change = replacement(&self.tensors[&name], tokens, shape);
@@ -233,39 +234,6 @@ pub struct Weights {
     base: PathBuf,
 }
 
-/// Rows of a tensor.
-pub enum Rows<'a> {
-    /// As they lie in the file, in its number format.
-    Unchanged(&'a [u8]),
-    /// With the adapter added.
-    Changed(Change<'a>),
-}
-
-/// Rows that an adapter changes, in f32.
-#[derive(Clone, Copy)]
-pub struct Change<'a> {
-    /// As they were.
-    pub before: &'a [f32],
-    /// What is added.
-    pub added: &'a [f32],
-    /// The sum, not rounded to any shorter format yet.
-    pub after: &'a [f32],
-}
-
-/// Takes the weights as they come.
-pub trait Sink {
-    /// The next file has a tensor more.
-    fn more(&mut self, _name: &'static str, _tensor: OwnedTensor) {}
-    /// A file begins.
-    fn shard(&mut self, shard: &ShardStream) -> Result<()>;
-    /// A tensor begins; its rows come in multiples of the answer, at the end perhaps fewer.
-    fn tensor(&mut self, place: &TensorPlace) -> Result<usize>;
-    /// The next rows of the tensor.
-    fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()>;
-    /// The file has ended.
-    fn end(&mut self) -> Result<()>;
-}
-
 impl Weights {
     /// Opens the weight files of `base`, of which those that `expected` names must have the digests
     /// given there; `text` names those of the text model.
@@ -298,6 +266,23 @@ impl Weights {
         };
         let base = base.to_owned();
         Ok(Self { shards, names: text, additions, requantised: None, head, expected, base })
+    }
+
+    /// The same with so many rows in the matrices that have one for each token: the adapters have
+    /// those that the files lack.
+    #[must_use]
+    pub fn resized(mut self, base: &Description, rows: usize) -> Self {
+        let shape = [base.vocabulary, base.hidden];
+        let names = self.names;
+        let table =
+            |path: &str| path == base.names.embedding || path == LM_HEAD && base.labels.is_none();
+        for shard in &mut self.shards {
+            shard.grow(|place| {
+                let path = names.path_of(&place.name)?;
+                (table(&path) && place.shape == shape).then_some(rows)
+            });
+        }
+        self
     }
 
     /// The same, with other numbers in the place of those of linear layers.
@@ -348,45 +333,6 @@ impl Weights {
             }
         }
         additions.into_iter().try_for_each(Addition::finish).map(|()| files)
-    }
-}
-
-fn read_tensor(
-    (shard, names): (&mut ShardStream, CheckpointNames),
-    place: &TensorPlace,
-    (codes, changes): (Option<CodedTensor>, &[Box<dyn WeightChange>]),
-    sink: &mut dyn Sink,
-) -> Result<()> {
-    let width: usize = place.shape.iter().skip(1).product();
-    let row_bytes = (width * place.element.size()).max(1);
-    let unit = sink.tensor(place)?.max(1);
-    // What is coded is read whole.
-    let count = match &codes {
-        Some(codes) => codes.rows,
-        None => (PIECE_BYTES / row_bytes / unit).max(1) * unit,
-    };
-    let mut buffer = Vec::new();
-    let mut first = 0;
-    loop {
-        let bytes = shard.read(&mut buffer, count * row_bytes)?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
-        let rows = bytes.len() / row_bytes;
-        if codes.is_none() && changes.is_empty() {
-            sink.rows(place, Rows::Unchanged(bytes))?;
-        } else {
-            let mut before = to_f32(place.element, bytes);
-            if let Some(codes) = &codes {
-                before = codes.restored(before);
-            }
-            let (mut after, mut added) = (before.clone(), vec![0.0; before.len()]);
-            apply_all(changes, first, (&mut after, &mut added));
-            let change = Change { before: &before, added: &added, after: &after };
-            sink.rows(place, Rows::Changed(change))?;
-        }
-        first += rows;
     }
 }
 

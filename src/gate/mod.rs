@@ -136,9 +136,7 @@ pub fn judge(request: &Request) -> Result<Report> {
 fn see(request: &Request, name: &str) -> Result<Seen> {
     let opened = open(name, BaseChoice::default(), &request.device.device, request.supply)?;
     opened.notes.iter().for_each(|note| request.watcher.warn(&format!("{name}: {note}")));
-    let rows = opened.model.description.vocabulary;
-    let codec = Codec::load_for(rows, &opened.codec, opened.chat_template.as_deref())?
-        .with_template_args(opened.template_args.clone());
+    let codec = opened.codec(None)?;
     let OpenedModel { model, files, quantised, score_head, .. } = &opened;
     let (quantised, score_head) = (*quantised, score_head.as_ref());
     let subject = Subject { name, model, codec: &codec, files, quantised, score_head };

@@ -37,8 +37,8 @@ const SETTINGS: &[(&str, Action)] = &[
     ("tokenizer_use_fast", Nothing),
     ("tokenizer_legacy", Nothing),
     ("tokenizer_use_mistral_common", Without(TOKENS)),
-    ("special_tokens", Without(TOKENS)),
-    ("tokens", Without(TOKENS)),
+    ("special_tokens", Make(special_tokens)),
+    ("tokens", Key("model.add_tokens")),
     ("added_tokens_overrides", Without(TOKENS)),
     ("resize_token_embeddings_to_32x", Without(TOKENS)),
     ("eot_tokens", Without("turns end as the chat template and the model's settings say")),
@@ -218,6 +218,18 @@ const SETTINGS: &[(&str, Action)] = &[
     ("context_parallel_size", Without(ONE_DEVICE)),
     ("expert_parallel_size", Without(ONE_DEVICE)),
 ];
+
+/// Those that are added; the others are of the tokenizer.
+fn special_tokens(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    const ADDITIONAL: &str = "additional_special_tokens";
+    if let Some(list) = node.get(ADDITIONAL) {
+        draft.take("model.add_special_tokens", list)?;
+    }
+    match &node.value {
+        YamlValue::Map(all) if all.iter().all(|(name, _)| name == ADDITIONAL) => Ok(()),
+        _ => Err(TOKENS.to_owned()),
+    }
+}
 
 /// Tokens of the input embedding: a list, or one under the name of that module.
 fn token_indices(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {

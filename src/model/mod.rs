@@ -135,6 +135,24 @@ impl Model {
         matrices.for_each(|matrix| matrix.round(format));
     }
 
+    /// Gives the embedding, and an output head of its own, so many rows in all; new ones begin as
+    /// the mean of the others ([`VocabularyMatrix::extend`]). Before anything is trained.
+    ///
+    /// # Errors
+    /// Those of [`Description::resized`].
+    pub fn resize_vocabulary(&mut self, rows: usize) -> Result<()> {
+        let more = rows.saturating_sub(self.description.vocabulary);
+        if more == 0 {
+            return Ok(());
+        }
+        self.description = self.description.resized(rows)?;
+        let limit = self.computing.limits.rows(self.description.hidden);
+        self.embedding.matrix.extend(more, limit);
+        let head = self.head.matrix.iter_mut().filter(|matrix| matrix.path() == LM_HEAD);
+        head.for_each(|matrix| matrix.extend(more, limit));
+        Ok(())
+    }
+
     /// Puts frozen matrices of linear layers of one input below each other on a GPU, so that one
     /// product is made of all. Nothing else changes, and later changes of a matrix only undo that.
     pub fn place_together(&mut self) {

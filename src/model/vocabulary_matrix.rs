@@ -9,7 +9,7 @@ use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 use crate::device::ComputeConfig;
 use crate::model::{Gradients, Parameter, TokenRows, Visitor};
 use crate::ops::cpu;
-use crate::ops::{from_vec, indices, product, wide};
+use crate::ops::{from_vec, host, indices, product, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// What stands between the path of a matrix and the number of its piece.
@@ -84,6 +84,49 @@ impl VocabularyMatrix {
         let coded = self.coded.as_ref();
         let coded = coded.map(|it| CodedTable { codes: Arc::clone(&it.codes), rounds: it.rounds });
         Self { path: self.path, pieces: self.pieces.clone(), coded, token_rows: None }
+    }
+
+    /// So many rows more, each the mean of those that there are: what transformers'
+    /// `resize_token_embeddings` draws new rows around, at a distance of some hundred-thousandths
+    /// of their spread. No tensor gets more rows than `limit`.
+    pub fn extend(&mut self, count: usize, limit: usize) {
+        self.dequantise();
+        let mean = self.mean();
+        let mut left = count;
+        while left > 0 {
+            let last = self.pieces.last_mut().expect("a matrix has rows");
+            let room = limit.saturating_sub(last.value.dims()[0]);
+            let more = left.min(if room > 0 { room } else { limit.max(1) });
+            let device = last.value.device();
+            let values = from_vec(mean.repeat(more), [more, mean.len()], &device);
+            let values = values.cast(FloatDType::from(last.value.dtype()));
+            match room > 0 {
+                true => last.value = Tensor::cat(vec![last.value.clone(), values], 0),
+                false => self.pieces.push(Parameter::frozen(values)),
+            }
+            left -= more;
+        }
+    }
+
+    /// The mean of all rows, summed in 64 bits in the order of the rows.
+    fn mean(&self) -> Vec<f32> {
+        const PIECE: usize = 1 << 20;
+        let width = self.pieces[0].value.dims()[1];
+        let (mut sums, mut rows) = (vec![0.0_f64; width], 0);
+        for piece in &self.pieces {
+            let count = piece.value.dims()[0];
+            let step = (PIECE / width).max(1);
+            for first in (0..count).step_by(step) {
+                let part = piece.value.clone().narrow(0, first, step.min(count - first));
+                for row in host(wide(part)).chunks_exact(width) {
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+                }
+            }
+            rows += count;
+        }
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+        // vocabularies are small, and weights are f32
+        sums.into_iter().map(|sum| (sum / rows as f64) as f32).collect()
     }
 
     /// Trains the rows of these tokens from now on, beside the others, which stay frozen.

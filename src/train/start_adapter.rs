@@ -30,7 +30,7 @@ pub fn adapters_of(
     (base, description): (&Path, &Description),
     approval: &Approval,
 ) -> Result<(Option<Arc<dyn Adapter>>, Option<StartAdapter>)> {
-    let mut adapter = adapters::of_run_on(config, base)?;
+    let mut adapter = adapters::of_run_on(config, (base, description))?;
     let start = StartAdapter::find(config, supply, &mut adapter, description, approval)?;
     Ok((adapter, start))
 }

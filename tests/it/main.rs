@@ -4,6 +4,7 @@
 
 mod common;
 
+mod added_tokens;
 mod allowlist;
 mod best;
 mod browser;

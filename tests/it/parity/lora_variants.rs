@@ -4,8 +4,10 @@
 use firebrand::adapters::{
     Adapter, Dora, InitLoraWeights, LoraBias, ModulePatterns, TargetModules,
 };
+use firebrand::artifact::merge::{Addition, Weights};
 use firebrand::artifact::open::{AdapterDirectory, with_adapter};
-use firebrand::model::{EMBEDDING, token_rows_path};
+use firebrand::artifact::rewrite::write_merged;
+use firebrand::model::{EMBEDDING, LM_HEAD, inspect, token_rows_path};
 
 use super::*;
 
@@ -17,13 +19,29 @@ fn folder(name: &str) -> std::path::PathBuf {
     crate::common::repository("tests/reference/lora_variants").join(name)
 }
 
+/// A batch, in which tokens that the base does not have are in the places of others.
+fn batch_of(name: &str) -> Batch {
+    let mut batch = super::expected(BASE).batch();
+    if name.starts_with("tokens-new") {
+        let targets = batch.targets.iter_mut().map(|target| &mut target.token);
+        for token in batch.tokens.iter_mut().chain(targets) {
+            *token = match *token {
+                53 => 96,
+                28 => 97,
+                other => other,
+            };
+        }
+    }
+    batch
+}
+
 /// An adapter of PEFT has its logits and its loss here, beside the base and merged into it.
 fn is_as_in_peft(name: &str, base_name: &str) {
     let folder = folder(name);
     let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
     let adapter = found.adapter.as_ref();
     let expected = Expected::read(&folder.join("expected.safetensors"));
-    let batch = super::expected(BASE).batch();
+    let batch = batch_of(name);
     for kernels in KERNELS {
         let base = case(base_name);
         let loaded = with_adapter((base.as_path(), None), &folder, adapter, &cpu()).unwrap();
@@ -35,6 +53,11 @@ fn is_as_in_peft(name: &str, base_name: &str) {
         if name.starts_with("tokens") {
             let rows = sums.get(&token_rows_path(EMBEDDING)).unwrap().clone();
             assert_near(name, &host(rows), expected.floats("gradient"), LIMIT);
+            let of_head = sums.get(&token_rows_path(LM_HEAD)).cloned();
+            assert_eq!(of_head.is_some(), !adapter.settings().head_token_indices.is_empty());
+            if let Some(rows) = of_head {
+                assert_near(name, &host(rows), expected.floats("gradient.head"), LIMIT);
+            }
         }
         if name.starts_with("bias") {
             let in_files = adapters::names_in_files(adapter, &model.description).unwrap();
@@ -86,6 +109,27 @@ fn rows_of_tokens_are_those_of_peft() {
 }
 
 #[test]
+fn rows_of_an_output_head_and_of_new_tokens_are_those_of_peft() {
+    is_as_in_peft("tokens-head", UNTIED);
+    is_as_in_peft("tokens-new", UNTIED);
+    is_as_in_peft("tokens-new-tied", BASE);
+    // What merging makes of the head, whose further rows are those of the adapter.
+    for name in ["tokens-head", "tokens-new"] {
+        let (folder, target) = (folder(name), tempfile::tempdir().unwrap());
+        let base = inspect(&case(UNTIED)).unwrap().description;
+        let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
+        let wide = adapters::resized(found.adapter.as_ref(), &base).unwrap();
+        let addition = Addition::read(&folder, found.adapter, &wide).unwrap();
+        let weights =
+            Weights::open(&case(UNTIED), base.names, vec![addition], Default::default()).unwrap();
+        write_merged(weights.resized(&base, wide.vocabulary), target.path(), None).unwrap();
+        let merged = Expected::read(&target.path().join("model.safetensors"));
+        let expected = Expected::read(&folder.join("expected.safetensors"));
+        assert_eq!(merged.floats("lm_head.weight"), expected.floats("merged.lm_head"), "{name}");
+    }
+}
+
+#[test]
 fn biases_that_are_trained_are_those_of_peft() {
     is_as_in_peft("bias-all", BASE);
     is_as_in_peft("bias-lora-only", BASE);
@@ -119,6 +163,10 @@ fn tokens_are_written_for_peft_as_it_has_them() {
         let json = found.adapter.to_peft(&["q_proj".to_owned()].into());
         assert_eq!(json["trainable_token_indices"].to_string(), "[53,28,4]", "{name}");
     }
+    let (found, _) = AdapterDirectory::read_hashed(&folder("tokens-head")).unwrap();
+    let json = found.adapter.to_peft(&["q_proj".to_owned()].into());
+    let expected = serde_json::json!({"embed_tokens": [53, 28, 4], "lm_head": [53, 28]});
+    assert_eq!(json["trainable_token_indices"], expected);
     let read = |tokens: serde_json::Value| {
         let mut json = serde_json::json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8,
             "target_modules": "all-linear"});
@@ -128,11 +176,11 @@ fn tokens_are_written_for_peft_as_it_has_them() {
     };
     assert_eq!(read(serde_json::json!({"embed_tokens": [7, 3]})).unwrap(), [7, 3]);
     says(
-        read(serde_json::json!({"embed_tokens": [7], "lm_head": [7]})).unwrap_err().to_string(),
-        str![[r#"
-error[adapter]: `trainable_token_indices` names modules beside the input embedding
-  because rows of an output head of its own are not trained by themselves
-"#]],
+        read(serde_json::json!({"embed_tokens": [7], "wte": [7]})).unwrap_err().to_string(),
+        str![
+            "error[adapter]: `trainable_token_indices` names other modules than the input \
+             embedding and the output head"
+        ],
     );
     says(
         read(serde_json::json!([-1])).unwrap_err().to_string(),
