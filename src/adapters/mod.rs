@@ -16,11 +16,11 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 pub use dora::Dora;
-pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 pub use lora::{
-    LoraBias, Replaced, ReplacedRows, changed_tables, in_order_of, names_in_files, not_tied,
-    resized, saved_names, tied_copy, whole_weights,
+    FactoredTable, LoraBias, Replaced, ReplacedRows, changed_tables, embedding_change, in_order_of,
+    is_copy_of_table, names_in_files, not_tied, resized, saved_names, tied_copy, whole_weights,
 };
+pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 pub use names::{adapter_file_name, file_name, file_name_of, is_adapter, layer_of};
 
 use crate::config::RunConfig;
@@ -235,6 +235,8 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
     lora::unfreeze(model, &whole);
     lora::unfreeze_biases(model, &biases);
     lora::train_rows(model, adapter)?;
+    lora::put_beside_tables(model, adapter, seed)?;
+    let tables = lora::factored_tables(adapter, &model.description)?;
     let device = model.device.clone();
     model.linears(&mut |path, linear: &mut Linear| {
         if layers.contains(path) {
@@ -242,7 +244,9 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
         }
     });
     let modules = model.description.linears.iter().filter(|(path, _)| layers.contains(path));
-    Ok(modules.map(|(path, _)| last_name(path).to_owned()).collect())
+    let modules = modules.map(|(path, _)| path.as_str());
+    let modules = modules.chain(tables.iter().map(|table| table.module.as_str()));
+    Ok(modules.map(|path| last_name(path).to_owned()).collect())
 }
 
 /// Puts what other programs have of an adapter in its place, and gives back what stood there.
@@ -290,6 +294,7 @@ pub fn saved_with(
     let whole = whole_weights(adapter, description)?.into_iter();
     let whole = whole.map(|(path, dims)| (path.to_owned(), dims));
     let tables = whole.chain(lora::token_rows(adapter, description)?);
+    let tables = tables.chain(lora::table_factors(adapter, description)?);
     let tables = tables.map(|(path, dims)| (path, dims.to_vec()));
     Ok(tables.chain(lora::trained_biases(adapter, description)?).collect())
 }
@@ -308,6 +313,11 @@ pub fn rate_ratios(
         let parameters = adapter.kind().parameters().iter();
         parameters.map(move |name| (format!("{path}.{name}"), adapter.rate_ratio(name)))
     });
+    let tables = lora::table_factors(adapter, description)?.into_iter();
+    let all = all.chain(tables.map(|(path, _)| {
+        let b = path.ends_with(lora::B);
+        (path, if b { adapter.rate_ratio(lora::B) } else { 1.0 })
+    }));
     let biases = lora::trained_biases(adapter, description)?.into_iter();
     let all = all.chain(biases.map(|(path, _)| {
         let ratio = adapter.rate_ratio(&path); // as all vectors have it
@@ -369,6 +379,7 @@ pub fn replaces(adapter: &dyn Adapter) -> Option<&'static str> {
     let biases = adapter.bias() != LoraBias::None;
     match adapter.modules_to_save() {
         [] if tokens + of_head > 0 => Some("rows of the embedding"),
+        [] if lora::names_tables(adapter.settings()) => Some("factors of embedding or head"),
         [] => biases.then_some("biases"),
         _ => Some("whole modules"),
     }

@@ -14,12 +14,14 @@ use super::merge_experts::{RowsChange, StackedChange};
 use super::merge_saved::{check_saved, replacement};
 use super::peft;
 use super::requantised::Requantised;
-use crate::adapters::{Adapter, WeightChange, adapter_file_name, file_name, layer_of, saved_names};
+use crate::adapters::{
+    Adapter, WeightChange, adapter_file_name, embedding_change, file_name, layer_of, saved_names,
+};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
 use crate::model::{
-    CheckpointNames, Description, LM_HEAD, SCORE, matrix_of_token_rows, token_rows_path,
+    CheckpointNames, Description, LM_HEAD, SCORE, TableKind, matrix_of_token_rows, token_rows_path,
 };
 use crate::weights::{
     Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
@@ -95,6 +97,9 @@ impl Addition {
         let Some(layer) = path.as_deref().and_then(|path| path.strip_suffix(".weight")) else {
             return Ok(None);
         };
+        if let Some(change) = self.take_of_embedding(place, layer)? {
+            return Ok(Some(change));
+        }
         let mut found = BTreeMap::new();
         for parameter in self.adapter.kind().parameters() {
             if let Some(tensor) = self.tensors.remove(&file_name(layer, parameter)) {
@@ -108,6 +113,31 @@ impl Addition {
             return self.misfit(place, format!("the weight is {:?}, and no matrix", place.shape));
         };
         self.change((place, layer), [outputs, inputs], found).map(Some)
+    }
+
+    /// What is to be done to an embedding that has factors beside it.
+    fn take_of_embedding(
+        &mut self,
+        place: &TensorPlace,
+        module: &str,
+    ) -> Result<Option<Box<dyn WeightChange>>> {
+        let kind = TableKind::Embedding;
+        let names = kind.names().map(|name| file_name(module, name));
+        let [Some(a), Some(b)] = names.map(|name| self.tensors.remove(&name)) else {
+            return Ok(None);
+        };
+        let &[rows, width] = &place.shape[..] else {
+            return self.misfit(place, format!("the weight is {:?}, and no matrix", place.shape));
+        };
+        let rank = self.adapter.settings().of_layer(module).rank;
+        let shapes = kind.dims([rows, width], rank);
+        if a.shape != shapes[0] || b.shape != shapes[1] {
+            let found = format!("{:?} and {:?}", a.shape, b.shape);
+            return self.misfit(place, format!("its factors are {found} in place of {shapes:?}"));
+        }
+        let [a, b] = [a, b].map(|tensor| to_f32(tensor.element, &tensor.bytes));
+        let settings = self.adapter.settings();
+        Ok(Some(Box::new(embedding_change(settings, module, [rows, width], [&a, &b]))))
     }
 
     /// What was saved in the place of numbers of the weight at `path`.
@@ -196,7 +226,10 @@ impl Addition {
     /// Weights of which all or some rows were saved, and where.
     fn whole(&self) -> impl Iterator<Item = (String, &Path)> {
         let names = self.tensors.keys();
+        let factors = TableKind::Embedding.names();
+        let added = move |name: &&String| factors.iter().any(|factor| name.ends_with(factor));
         let whole = names.filter(|name| layer_of(self.adapter.kind(), name).is_none());
+        let whole = whole.filter(move |name| !added(name));
         let weight = |name: &String| {
             matrix_of_token_rows(name).unwrap_or_else(|| name.replace(".base_layer.", "."))
         };

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::adapters::{Adapter, Replaced, ReplacedRows, WeightChange, not_tied, tied_copy};
+use crate::adapters::{
+    Adapter, Replaced, ReplacedRows, WeightChange, is_copy_of_table, not_tied, tied_copy,
+};
 use crate::error::{Error, Result};
 use crate::model::Description;
 use crate::weights::{OwnedTensor, to_f32};
@@ -23,6 +25,7 @@ pub fn check_saved(
             return Err(Error::adapter(what).at(directory));
         }
     }
+    tensors.retain(|name, _| !is_copy_of_table(name, base));
     let Some([copy, of]) = tied_copy(adapter, base) else { return Ok(()) };
     match tensors.remove(&copy).as_ref() == tensors.get(&of) {
         true => Ok(()),

@@ -325,7 +325,8 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         }
         expected.insert(copy, vec![description.vocabulary, description.hidden]);
     }
-    for place in places {
+    let is_copy = |place: &&TensorPlace| adapters::is_copy_of_table(&place.name, description);
+    for place in places.iter().filter(|place| !is_copy(place)) {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {
             return Err(Error::weights(format!("the model has no place for the tensor `{name}`")));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use crate::adapters::is_copy_of_table;
 use crate::engine::optimizers::{Kept, UpdatedParameter};
 use crate::engine::{OptimizerState, StateByPath};
 use crate::error::{Error, Result};
@@ -169,9 +170,8 @@ pub fn put_stacked(
     for tensor in shard.tensors()? {
         tensors.insert(tensor.name, (tensor.shape, to_f32(tensor.element, tensor.bytes)));
     }
-    if let Some(copy) = copy {
-        tensors.remove(copy);
-    }
+    let is_copy = |name: &str| copy == Some(name) || is_copy_of_table(name, &model.description);
+    tensors.retain(|name, _| !is_copy(name));
     for all in stacked {
         let Some((shape, numbers)) = tensors.remove(&all.name) else { continue };
         match shape == all.shape() {

@@ -21,6 +21,7 @@ mod parameter;
 mod sampling;
 mod shared;
 mod side_streams;
+mod table_factors;
 mod token_rows;
 mod vocabulary_matrix;
 
@@ -48,6 +49,7 @@ pub use noise::EmbeddingNoise;
 pub use parameter::{Parameter, Visitor, count_trainable};
 pub use sampling::{Filters, Sampling};
 pub use side_streams::SideStreams;
+pub use table_factors::{TableFactors, TableKind};
 pub use token_rows::{TokenRows, matrix_of_token_rows, token_rows_path};
 pub use vocabulary_matrix::{VocabularyMatrix, piece_of};
 

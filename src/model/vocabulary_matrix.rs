@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
-use crate::model::{Gradients, Parameter, TokenRows, Visitor};
+use crate::model::{Gradients, Parameter, TableFactors, TokenRows, Visitor};
 use crate::ops::cpu;
 use crate::ops::{from_vec, host, indices, product, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
@@ -31,6 +31,8 @@ pub struct VocabularyMatrix {
     coded: Option<CodedTable>,
     /// Rows that are trained while the pieces are frozen.
     token_rows: Option<TokenRows>,
+    /// What an adapter adds to it.
+    pub factors: Option<TableFactors>,
 }
 
 /// Rows that nothing trains, on the host.
@@ -70,20 +72,21 @@ impl VocabularyMatrix {
     /// From its pieces, in order.
     pub fn new(path: &'static str, pieces: Vec<Parameter<2>>) -> Self {
         assert!(!pieces.is_empty(), "a matrix has rows");
-        Self { path, pieces, coded: None, token_rows: None }
+        Self { path, pieces, coded: None, token_rows: None, factors: None }
     }
 
     /// Of codes that stay as they are.
     pub fn coded(path: &'static str, codes: Arc<dyn CodedMatrix>, rounds: bool) -> Self {
         let coded = Some(CodedTable { codes, rounds });
-        Self { path, pieces: Vec::new(), coded, token_rows: None }
+        Self { path, pieces: Vec::new(), coded, token_rows: None, factors: None }
     }
 
     /// The same rows once more, in memory once.
     pub(super) fn sharing(&self) -> Self {
         let coded = self.coded.as_ref();
         let coded = coded.map(|it| CodedTable { codes: Arc::clone(&it.codes), rounds: it.rounds });
-        Self { path: self.path, pieces: self.pieces.clone(), coded, token_rows: None }
+        let (path, pieces) = (self.path, self.pieces.clone());
+        Self { path, pieces, coded, token_rows: None, factors: None }
     }
 
     /// So many rows more, each the mean of those that there are: what transformers'
@@ -170,13 +173,17 @@ impl VocabularyMatrix {
         self.pieces.first().is_some_and(|piece| piece.trainable)
     }
 
-    /// Does training change it, or rows of it?
+    /// Does training change it, or rows of it, or what is added to it?
     pub fn learns(&self) -> bool {
-        self.trainable() || self.token_rows.is_some()
+        self.trainable() || self.token_rows.is_some() || self.factors.is_some()
     }
 
-    /// The matrix for the kernels of the CPU; none if it is in more than one piece, or elsewhere.
+    /// The matrix for the kernels of the CPU; none if it is in more than one piece, or elsewhere,
+    /// or something is added to it.
     pub fn held(&self) -> Option<cpu::HostTensor> {
+        if self.factors.is_some() {
+            return None;
+        }
         match (&self.coded, self.pieces.as_slice()) {
             (Some(coded), _) => Some(cpu::HostTensor::coded(coded.codes.clone())),
             (None, [whole]) => cpu::HostTensor::of(&whole.value),
@@ -204,6 +211,9 @@ impl VocabularyMatrix {
                     visitor.matrix(&format!("{}{PIECE}{number}", self.path), piece);
                 }
             }
+        }
+        if let Some(factors) = &mut self.factors {
+            factors.visit(visitor);
         }
         if let Some(rows) = &mut self.token_rows {
             rows.visit(visitor);
@@ -233,6 +243,11 @@ impl VocabularyMatrix {
 
     /// The rows of tokens, `[tokens, hidden]`, in 32 bits.
     pub fn rows(&self, tokens: &Tensor<1, Int>) -> Tensor<2> {
+        let rows = self.own_rows(tokens);
+        self.factors.iter().fold(rows, |rows, factors| rows + factors.rows(tokens))
+    }
+
+    fn own_rows(&self, tokens: &Tensor<1, Int>) -> Tensor<2> {
         if let Some(coded) = &self.coded {
             return coded.rows(tokens);
         }
@@ -248,6 +263,11 @@ impl VocabularyMatrix {
 
     /// `x · matrixᵀ` for `x: [tokens, hidden]`: a score for each token of the vocabulary.
     pub fn scores(&self, x: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
+        let scores = self.own_scores(x, computing);
+        self.factors.iter().fold(scores, |scores, factors| scores + factors.scores(x, computing))
+    }
+
+    fn own_scores(&self, x: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         if let Some(coded) = &self.coded {
             let held = cpu::HostTensor::coded(coded.codes.clone());
             let scores = cpu::project_with(x, &held, computing);
@@ -266,6 +286,11 @@ impl VocabularyMatrix {
 
     /// `d · matrix` for `d: [tokens, vocabulary]`: the gradient of [`Self::scores`] for its input.
     pub fn back(&self, d: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
+        let back = self.own_back(d, computing);
+        self.factors.iter().fold(back, |back, factors| back + factors.back(d, computing))
+    }
+
+    fn own_back(&self, d: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         if let Some(coded) = &self.coded {
             return product(d.clone(), coded.values(), computing.arithmetic);
         }
@@ -288,6 +313,9 @@ impl VocabularyMatrix {
         if let Some(rows) = &self.token_rows {
             return rows.add_scores_gradient(sums, (rows.scores(d), x), Some((tokens, more)));
         }
+        if let Some(factors) = &self.factors {
+            return factors.add_scores_gradient(sums, (d, x), (tokens, more), computing);
+        }
         for (number, (first, piece)) in self.parts().enumerate() {
             let d = columns(d, first, piece).transpose();
             let gradient = product(d, x.clone(), computing.arithmetic);
@@ -300,6 +328,9 @@ impl VocabularyMatrix {
     pub fn add_rows_gradient(&self, sums: &mut Gradients, tokens: &Tensor<1, Int>, d: &Tensor<2>) {
         if let Some(rows) = &self.token_rows {
             return rows.add_rows_gradient(sums, tokens, d);
+        }
+        if let Some(factors) = &self.factors {
+            return factors.add_rows_gradient(sums, tokens, d);
         }
         for (number, (first, piece)) in self.parts().enumerate() {
             let gradient = self.scatter(piece.value.zeros_like(), tokens, d, (first, piece));

@@ -28,13 +28,17 @@ pub(super) fn with_rows(
     let tokenizer = Tokenizer::load_with(&base.path, &added)?;
     let (new, known): (Vec<_>, Vec<_>) = tokenizer.added().iter().partition(|token| token.is_new);
     let (before, rows) = (description.vocabulary, tokenizer.rows_needed(description.vocabulary));
-    if !new.is_empty() {
-        let have = if new.len() == 1 { "it has a row" } else { "they have rows" };
-        let size = match rows > before {
-            true => format!("the vocabulary grows from {before} to {rows} rows"),
-            false => format!("{have} among the {before} of the base's embedding already"),
-        };
-        observer.on(Event::Note(format!("added to the tokenizer: {}; {size}", shown(&new))));
+    let have = if new.len() == 1 { "it has a row" } else { "they have rows" };
+    let size = match rows > before {
+        true => format!("the vocabulary grows from {before} to {rows} rows"),
+        false => format!("{have} among the {before} of the base's embedding already"),
+    };
+    match new.is_empty() {
+        false => {
+            observer.on(Event::Note(format!("added to the tokenizer: {}; {size}", shown(&new))));
+        }
+        true if rows > before => observer.on(Event::Note(size)),
+        true => {}
     }
     if !known.is_empty() {
         observer.on(Event::Warning(format!(

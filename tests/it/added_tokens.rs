@@ -15,7 +15,7 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 const ROWS: &str = "token_adapter.trainable_tokens_delta";
 /// Rows of the base, and numbers of a row.
-const BASE: usize = 512;
+const BASE: usize = 362;
 const WIDTH: usize = 32;
 
 /// A base of which nothing but the data knows the tokens.
@@ -23,6 +23,7 @@ fn base(tied: bool) -> Run {
     let run = Run::new();
     let mut config = model_config();
     config["tie_word_embeddings"] = tied.into();
+    config["vocab_size"] = BASE.into();
     run.model_folder("base", &config);
     let run = run.with_base();
     for name in ["data.jsonl", "validation.jsonl"] {
@@ -73,10 +74,10 @@ fn has_both(run: &Run, folder: &str) {
     let tokenizer = json_of(run, &format!("{folder}/tokenizer.json"));
     let tokens = tokenizer["added_tokens"].as_array().unwrap();
     let of = |text: &str| tokens.iter().find(|token| token["content"] == text).unwrap();
-    assert_eq!((&of("<tool>")["id"], &of("<tool>")["special"]), (&json!(512), &json!(false)));
-    assert_eq!((&of("<|call|>")["id"], &of("<|call|>")["special"]), (&json!(513), &json!(true)));
+    assert_eq!((&of("<tool>")["id"], &of("<tool>")["special"]), (&json!(362), &json!(false)));
+    assert_eq!((&of("<|call|>")["id"], &of("<|call|>")["special"]), (&json!(363), &json!(true)));
     let tokenizer = firebrand::data::Tokenizer::load(&run.path(folder)).unwrap();
-    assert_eq!(tokenizer.encode_exactly("<tool><|call|>").unwrap().tokens, [512, 513]);
+    assert_eq!(tokenizer.encode_exactly("<tool><|call|>").unwrap().tokens, [362, 363]);
 }
 
 /// Of an adapter: what is saved, what merging makes of it, and what uses it.
@@ -88,8 +89,8 @@ fn adapter_works(tied: bool) {
     let tables: &[&str] = if tied { &[EMBEDDING] } else { &[EMBEDDING, HEAD] };
     let config = json_of(&run, &format!("{artifact}/adapter_config.json"));
     let expected = match tied {
-        true => json!([512, 513]),
-        false => json!({"embed_tokens": [512, 513], "lm_head": [512, 513]}),
+        true => json!([362, 363]),
+        false => json!({"embed_tokens": [362, 363], "lm_head": [362, 363]}),
     };
     assert_eq!(config["trainable_token_indices"], expected);
     let saved = tensors(&run, artifact, "adapter_model.safetensors");
@@ -117,7 +118,7 @@ fn adapter_works(tied: bool) {
         assert_eq!(wide[*table].shape, [BASE + 2, WIDTH]);
         assert_eq!(numbers(&wide, table), [base, rows].concat());
     }
-    assert_eq!(json_of(&run, "wide/config.json")["vocab_size"], 514);
+    assert_eq!(json_of(&run, "wide/config.json")["vocab_size"], 364);
     has_both(&run, "wide");
     run.succeeds(&["merge", artifact, "--out", "merged"]);
     assert_eq!(answer(&run, "merged"), answer(&run, artifact));
@@ -157,7 +158,7 @@ fn a_whole_model_has_them() {
     trained(&run, "tiny.toml", &more);
     let artifact = "checkpoints/straight/artifact";
     has_both(&run, artifact);
-    assert_eq!(json_of(&run, &format!("{artifact}/config.json"))["vocab_size"], 514);
+    assert_eq!(json_of(&run, &format!("{artifact}/config.json"))["vocab_size"], 364);
     let saved = tensors(&run, artifact, "model.safetensors");
     for table in [EMBEDDING, HEAD] {
         assert_eq!(saved[table].shape, [BASE + 2, WIDTH]);
@@ -184,7 +185,7 @@ fn beside_modules_that_are_trained_whole_they_are_rows_of_these() {
         assert_eq!(saved[&name].shape, [BASE + 2, WIDTH]);
         assert_eq!(numbers(&wide, table), numbers(&saved, &name));
     }
-    assert_eq!(json_of(&run, "wide/config.json")["vocab_size"], 514);
+    assert_eq!(json_of(&run, "wide/config.json")["vocab_size"], 364);
     // Rows of the head, where the embedding alone is trained whole.
     let more = set("lora.modules_to_save=[\"embed_tokens\"]");
     run.succeeds(&train("lora.toml", "name=one", &more));
@@ -198,7 +199,7 @@ fn beside_modules_that_are_trained_whole_they_are_rows_of_these() {
 fn spare_rows_of_the_base_are_used_and_known_tokens_stay() {
     let run = Run::new();
     let mut config = model_config();
-    config["vocab_size"] = 520.into();
+    config["vocab_size"] = 370.into();
     run.model_folder("base", &config);
     let run = run.with_base();
     let known = "model.add_special_tokens=[\"<|im_end|>\"]";
@@ -209,16 +210,16 @@ fn spare_rows_of_the_base_are_used_and_known_tokens_stay() {
     snapbox::assert_data_eq!(
         lines.join("\n"),
         str![[r#"
-note: added to the tokenizer: `<tool>` (512); it has a row among the 520 of the base's embedding already
+note: added to the tokenizer: `<tool>` (362); it has a row among the 370 of the base's embedding already
 warning: tokens of the base's tokenizer already, used as they are: `<|im_end|>` (2); beside an adapter `lora.trainable_tokens` trains their rows
 "#]]
     );
     run.succeeds(&["train", "lora.toml", "--quiet", "--set", TOOL, "--set", "name=spare"]);
     let artifact = "checkpoints/spare/artifact";
     let config = json_of(&run, &format!("{artifact}/adapter_config.json"));
-    assert_eq!(config["trainable_token_indices"], json!([512]));
+    assert_eq!(config["trainable_token_indices"], json!([362]));
     run.succeeds(&["merge", artifact, "--out", "merged"]);
-    assert_eq!(json_of(&run, "merged/config.json")["vocab_size"], 520);
+    assert_eq!(json_of(&run, "merged/config.json")["vocab_size"], 370);
     let plan = |more: &[&str]| -> Value {
         let told = run.succeeds(&[&["plan", "lora.toml", "--json"], more].concat());
         serde_json::from_str(&told).unwrap()
@@ -229,7 +230,7 @@ warning: tokens of the base's tokenizer already, used as they are: `<|im_end|>` 
 
 #[test]
 fn what_cannot_be_added_is_refused() {
-    let run = Run::new().with_base();
+    let run = base(true);
     let set = |set: &'static str| ["plan", "lora.toml", "--set", set];
     run.fails_with(
         2,
@@ -246,7 +247,7 @@ error[config]: the token `<a>` is to be added twice
         &set("model.add_tokens=[\"\"]"),
         str![[r#"
 error[config]: `model.add_tokens.0` must not be empty
-  at `--set model.add_tokens`
+  at --set model.add_tokens
 
 "#]],
     );
@@ -275,8 +276,8 @@ error[config]: 65537 tokens are too many to be added
     // Whoever leaves rows out that the base does not have has no adapter for it.
     run.succeeds(&["train", "lora.toml", "--quiet", "--set", TOOL, "--set", "name=tokens"]);
     let file = "checkpoints/tokens/artifact/adapter_config.json";
-    let broken = run.read(file).replace("512", "513");
+    let broken = run.read(file).replace("362,", "364,");
     run.write(file, &broken);
     let told = run.fails(2, &["generate", "checkpoints/tokens", "--prompt", "x"]);
-    assert!(told.contains("the adapter has no row 512 of `model.embed_tokens.weight`"), "{told}");
+    assert!(told.contains("the adapter has no row 362 of `model.embed_tokens.weight`"), "{told}");
 }

@@ -29,6 +29,7 @@ mod examples;
 mod experts;
 mod export;
 mod export_job;
+mod factored_tables;
 mod families;
 #[cfg(unix)] // links, modes, signals
 mod faults;

@@ -37,6 +37,7 @@ NEW = {53: 96, 28: 97}
 # Biases of layers with an adapter are called otherwise than those of others.
 FEWER = [name for name in LINEARS if name not in ("k_proj", "up_proj")]
 
+UNTIED = ("modules", "tokens", "tokens-head", "tokens-new", "head", "embedding")
 VARIANTS = {
     "patterns": PATTERNS,
     "patterns-dora": dict(use_dora=True, use_rslora=True, **PATTERNS),
@@ -50,6 +51,8 @@ VARIANTS = {
     "tokens-new": dict(trainable_token_indices=dict.fromkeys(("embed_tokens", "lm_head"), list(NEW.values()))),
     "tokens-new-tied": dict(trainable_token_indices=list(NEW.values())),
     "tokens-dora": dict(trainable_token_indices=TOKENS, use_dora=True),
+    "head": dict(target_modules=[*LINEARS, "lm_head"], rank_pattern={"lm_head": 2}),
+    "embedding": dict(target_modules=[*LINEARS, "embed_tokens", "lm_head"], use_rslora=True),
     "bias-all": dict(bias="all", target_modules=FEWER),
     "bias-lora-only": dict(bias="lora_only", target_modules=FEWER),
     "pissa": dict(init_lora_weights="pissa", **PATTERNS),
@@ -59,7 +62,7 @@ VARIANTS = {
 
 def base_of(name):
     """The base; that of whole modules and of tokens has a head of its own."""
-    return "mha-untied" if name in ("modules", "tokens", "tokens-head", "tokens-new") else CASE
+    return "mha-untied" if name in UNTIED else CASE
 
 
 def load_base(name):
@@ -97,7 +100,7 @@ def adapted(name):
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator)
-            if ".lora_B." in name:
+            if ".lora_B." in name or ".lora_embedding_A." in name:
                 parameter.add_(0.1 * noise)
             elif any(part in name for part in ("lora_magnitude_vector", "modules_to_save", "trainable_tokens_delta")):
                 parameter.mul_(1.0 + 0.1 * noise)
@@ -108,7 +111,9 @@ def adapted(name):
 
 def save(model, path, base):
     shutil.rmtree(path, ignore_errors=True)
-    model.save_pretrained(path, save_embedding_layers=False)  # the base has them
+    # Copies of the base's are left out, but where PEFT by itself adds one.
+    copies = path.name in ("head", "tokens-new-tied")
+    model.save_pretrained(path, save_embedding_layers=copies)
     (path / "README.md").unlink()
     config = json.loads((path / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = f"../../tiny/{base}"
@@ -171,15 +176,20 @@ def make(name):
         if name.startswith("tokens"):
             rows = {key: gradient for key, gradient in found.items() if "trainable_tokens_delta" in key}
             expected |= {"gradient.head" if "lm_head" in key else "gradient": rows[key] for key in rows}
+        if name in ("head", "embedding"):
+            of = lambda key: key.removeprefix("base_model.model.").replace(".default", "")
+            expected |= {"gradient." + of(key): gradient for key, gradient in found.items()
+                         if "lm_head" in key or "embed_tokens" in key}
         if name.startswith("bias"):
             expected |= {"gradient." + key: gradient for key, gradient in found.items() if key.endswith(".bias")}
-        if name.startswith(("modules", "tokens", "bias")):
+        if name.startswith(("modules", "tokens", "bias", "head", "embedding")):
             expected["losses"] = torch.tensor(twenty_steps(model, batch, 1e-3)["losses"])
             model = PeftModel.from_pretrained(load_base(name), path)
         weights = dict(model.merge_and_unload().named_parameters())
         expected |= {"merged." + layer: weights[layer + ".weight"].detach() for layer in MERGED}
-        if name in ("tokens-head", "tokens-new"):
-            expected["merged.lm_head"] = weights["lm_head.weight"].detach()
+        if name in ("tokens-head", "tokens-new", "head", "embedding"):
+            tables = "lm_head", "model.embed_tokens"
+            expected |= {"merged." + table: weights[table + ".weight"].detach().clone() for table in tables}
     save_file({k: v.contiguous() for k, v in expected.items()}, path / "expected.safetensors")
     print(f"{name}: loss {loss.item():.4f}, ranks {sorted({s[0] for n, s in shapes.items() if 'lora_A' in n})}")
 

@@ -9,6 +9,7 @@ mod peft;
 mod settings;
 mod singular;
 mod start;
+mod tables;
 mod tokens;
 mod whole;
 
@@ -27,6 +28,8 @@ pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
 pub(super) use settings::sample_settings;
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
+pub use tables::{FactoredTable, embedding_change, is_copy_of_table};
+pub(super) use tables::{factored_tables, names_tables, put_beside_tables, table_factors};
 pub use tokens::{ReplacedRows, changed_tables, in_order_of, resized};
 pub(super) use tokens::{of_base, token_rows, train_rows};
 pub(super) use whole::unfreeze;
@@ -328,7 +331,7 @@ impl AdapterBranch for Branch {
 }
 
 /// `W + s·B·A`.
-pub(super) struct LowRankChange {
+pub struct LowRankChange {
     a: Vec<f32>,
     b: Vec<f32>,
     rank: usize,

@@ -67,7 +67,8 @@ settings! {
             "lora.target_modules",
             ValueKind::Modules,
             DefaultValue::Value("\"all-linear\""),
-            "Which linear layers get an adapter: all of them but the output head, or those named.",
+            "Which linear layers get an adapter: all of them but the output head, or those named. \
+             `lm_head` and `embed_tokens` may be named where these are two.",
         )
         .example("[\"q_proj\", \"v_proj\"]")
         .names(&[

@@ -12,6 +12,8 @@ use firebrand::model::{EMBEDDING, LM_HEAD, inspect, token_rows_path};
 use super::*;
 
 const BASE: &str = "biases";
+/// Factors beside matrices with a row for each token.
+const FACTORED: [&str; 2] = ["head", "embedding"];
 /// Its head is not its embedding.
 const UNTIED: &str = "mha-untied";
 
@@ -59,6 +61,14 @@ fn is_as_in_peft(name: &str, base_name: &str) {
                 assert_near(name, &host(rows), expected.floats("gradient.head"), LIMIT);
             }
         }
+        if FACTORED.contains(&name) {
+            let all: Vec<_> = expected.under("gradient.").collect();
+            assert_eq!(all.len(), if name == "head" { 2 } else { 4 });
+            for (path, reference) in all {
+                let ours = host(sums.get(path).unwrap().clone());
+                assert_near(&format!("{name} {path}"), &ours, reference, LIMIT);
+            }
+        }
         if name.starts_with("bias") {
             let in_files = adapters::names_in_files(adapter, &model.description).unwrap();
             for (path, _) in adapters::saved_with(adapter, &model.description).unwrap() {
@@ -67,7 +77,10 @@ fn is_as_in_peft(name: &str, base_name: &str) {
                 assert_near(&format!("{name} {path}"), &ours, reference, LIMIT);
             }
         }
-        if ["modules", "tokens", "bias"].iter().any(|begin| name.starts_with(begin)) {
+        if ["modules", "tokens", "bias", "head", "embedding"]
+            .iter()
+            .any(|begin| name.starts_with(begin))
+        {
             let mut trainer = Trainer::new(model, step_settings(1e-3), adamw());
             for reference in expected.floats("losses") {
                 let micro_batches = [row(&batch, 0), row(&batch, 1)];
@@ -113,19 +126,35 @@ fn rows_of_an_output_head_and_of_new_tokens_are_those_of_peft() {
     is_as_in_peft("tokens-head", UNTIED);
     is_as_in_peft("tokens-new", UNTIED);
     is_as_in_peft("tokens-new-tied", BASE);
-    // What merging makes of the head, whose further rows are those of the adapter.
-    for name in ["tokens-head", "tokens-new"] {
-        let (folder, target) = (folder(name), tempfile::tempdir().unwrap());
-        let base = inspect(&case(UNTIED)).unwrap().description;
-        let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
-        let wide = adapters::resized(found.adapter.as_ref(), &base).unwrap();
-        let addition = Addition::read(&folder, found.adapter, &wide).unwrap();
-        let weights =
-            Weights::open(&case(UNTIED), base.names, vec![addition], Default::default()).unwrap();
-        write_merged(weights.resized(&base, wide.vocabulary), target.path(), None).unwrap();
-        let merged = Expected::read(&target.path().join("model.safetensors"));
-        let expected = Expected::read(&folder.join("expected.safetensors"));
-        assert_eq!(merged.floats("lm_head.weight"), expected.floats("merged.lm_head"), "{name}");
+    // Further rows are those of the adapter.
+    merges_as_in_peft("tokens-head", 0.0);
+    merges_as_in_peft("tokens-new", 0.0);
+}
+
+#[test]
+fn factors_of_an_output_head_and_an_embedding_are_those_of_peft() {
+    for name in FACTORED {
+        is_as_in_peft(name, UNTIED);
+        merges_as_in_peft(name, 1e-6);
+    }
+}
+
+/// What merging makes of the embedding and the head.
+fn merges_as_in_peft(name: &str, limit: f64) {
+    let (folder, target) = (folder(name), tempfile::tempdir().unwrap());
+    let base = inspect(&case(UNTIED)).unwrap().description;
+    let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
+    let wide = adapters::resized(found.adapter.as_ref(), &base).unwrap();
+    let addition = Addition::read(&folder, found.adapter, &wide).unwrap();
+    let weights =
+        Weights::open(&case(UNTIED), base.names, vec![addition], Default::default()).unwrap();
+    write_merged(weights.resized(&base, wide.vocabulary), target.path(), None).unwrap();
+    let merged = Expected::read(&target.path().join("model.safetensors"));
+    let expected = Expected::read(&folder.join("expected.safetensors"));
+    for table in ["lm_head", "model.embed_tokens"] {
+        let ours = merged.floats(&format!("{table}.weight"));
+        let reference = expected.floats(&format!("merged.{table}"));
+        assert_near(&format!("{name} {table}"), ours, reference, limit);
     }
 }
 
