@@ -15,7 +15,8 @@ use super::merge_saved::{check_saved, replacement};
 use super::peft;
 use super::requantised::Requantised;
 use crate::adapters::{
-    Adapter, WeightChange, adapter_file_name, embedding_change, file_name, layer_of, saved_names,
+    Adapter, WeightChange, adapter_file_name, embedding_change, factored_tables, file_name,
+    layer_of, saved_names,
 };
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
@@ -63,6 +64,7 @@ impl Addition {
 
     /// The same beside a base of any kind.
     pub fn open(directory: &Path, adapter: Arc<dyn Adapter>, base: &Description) -> Result<Self> {
+        factored_tables(adapter.as_ref(), base).map_err(|error| error.at(directory))?;
         let (mut tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
         check_saved(directory, &mut tensors, (adapter.as_ref(), base))?;
         for all in adapter.stacked(base) {
@@ -123,8 +125,10 @@ impl Addition {
     ) -> Result<Option<Box<dyn WeightChange>>> {
         let kind = TableKind::Embedding;
         let names = kind.names().map(|name| file_name(module, name));
-        let [Some(a), Some(b)] = names.map(|name| self.tensors.remove(&name)) else {
-            return Ok(None);
+        let (a, b) = match names.map(|name| self.tensors.remove(&name)) {
+            [Some(a), Some(b)] => (a, b),
+            [None, None] => return Ok(None),
+            _ => return self.misfit(place, "it has one of its two factors alone".to_owned()),
         };
         let &[rows, width] = &place.shape[..] else {
             return self.misfit(place, format!("the weight is {:?}, and no matrix", place.shape));

@@ -166,12 +166,11 @@ pub fn put_stacked(
             self.set(path, parameter);
         }
     }
+    let is_copy = |name: &str| copy == Some(name) || is_copy_of_table(name, &model.description);
     let mut tensors = BTreeMap::new();
-    for tensor in shard.tensors()? {
+    for tensor in shard.tensors()?.into_iter().filter(|tensor| !is_copy(&tensor.name)) {
         tensors.insert(tensor.name, (tensor.shape, to_f32(tensor.element, tensor.bytes)));
     }
-    let is_copy = |name: &str| copy == Some(name) || is_copy_of_table(name, &model.description);
-    tensors.retain(|name, _| !is_copy(name));
     for all in stacked {
         let Some((shape, numbers)) = tensors.remove(&all.name) else { continue };
         match shape == all.shape() {

@@ -45,6 +45,7 @@ pub use policy_keys::KEYS as POLICY_KEYS;
 pub use start::{POLICY_FILE, SUITE_FILE, Start, start};
 
 use crate::artifact::open::{BaseChoice, OpenedModel, open};
+use crate::artifact::past::Past;
 use crate::config::ScoreHead;
 use crate::coverage::Coverage;
 use crate::data::{Cases, Codec, cases};
@@ -242,6 +243,7 @@ fn tokens(
     let wanted = tokenizer::Wanted {
         recorded: family.and_then(tokenizer::recorded),
         others: of_base.into_iter().chain(of_baseline).collect(),
+        added: Past::read(request.candidate)?.added_tokens(),
         vocabulary: vocabulary(request),
         allow_change: checks.allow_tokenizer_change,
     };

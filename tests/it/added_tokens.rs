@@ -228,6 +228,19 @@ warning: tokens of the base's tokenizer already, used as they are: `<|im_end|>` 
     assert_eq!(trained(&plan(&["--set", TOOL])), trained(&plan(&[])) + WIDTH as u64);
 }
 
+/// Rows of the first run's tokens are not given to other ones that have the same ids.
+#[test]
+fn a_start_adapter_has_the_same_tokens() {
+    let run = base(true);
+    run.succeeds(&train("lora.toml", "name=first", &["--set", "train.max_steps=1"]));
+    let start = "model.adapter=checkpoints/first/artifact";
+    run.succeeds(&train("lora.toml", "name=second", &["--set", start]));
+    let turned = ["--set", "model.add_tokens=[\"<|call|>\"]"];
+    let turned = [&turned[..], &["--set", "model.add_special_tokens=[\"<tool>\"]"]].concat();
+    let all = [&["train", "lora.toml", "--quiet", "--set", "name=third"], &turned[..]].concat();
+    run.fails_with(2, &[&all[..], &["--set", start]].concat(), str![]);
+}
+
 #[test]
 fn what_cannot_be_added_is_refused() {
     let run = base(true);

@@ -115,6 +115,16 @@ fn where_they_cannot_stand_they_are_refused() {
     messages += &run.fails(2, &train("name=refused", &tied));
     crate::common::says(messages, str![]);
     run.succeeds(&train("name=tables", &["--set", "train.max_steps=1"]));
+    // Nor are those of an adapter from elsewhere merged into such a base.
+    let other = Run::new().with_base();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let from = run.path(&format!("checkpoints/tables/artifact/{file}"));
+        std::fs::create_dir_all(other.path("bare")).unwrap();
+        std::fs::copy(from, other.path(&format!("bare/{file}"))).unwrap();
+    }
+    let merge = ["merge", "bare", "--base", "checkpoints/tiny", "--no-check", "--out", "no"];
+    let told = other.fails(2, &merge);
+    assert!(told.contains("`embed_tokens` in `lora.target_modules` cannot have"), "{told}");
     let export = ["export", "checkpoints/tables", "--format", "gguf-lora", "--out", "out"];
     let told = run.fails(2, &export);
     assert!(told.contains("because it is saved with factors of embedding or head"), "{told}");

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
+use super::bounds::MAX_ADDED;
 use super::{MAX_FILE, Tokenizer, guarded, read_optional};
 use crate::config::ModelConfig;
 use crate::error::{Context, Error, ErrorCode, Result};
@@ -53,6 +54,11 @@ impl AddedTokens {
                 "`model.add_tokens` and `model.add_special_tokens` name each token once",
             ));
         }
+        let bytes: usize = tokens.iter().map(|(text, _)| text.len()).sum();
+        if bytes > MAX_ADDED {
+            let what = format!("tokens of {bytes} bytes together are too many to be added");
+            return Err(Error::config(what).because(format!("at most {MAX_ADDED} bytes are")));
+        }
         if tokens.len() > ADDED_MAX {
             let what = format!("{} tokens are too many to be added", tokens.len());
             return Err(Error::config(what).because(format!("at most {ADDED_MAX} are")));
@@ -72,20 +78,34 @@ impl AddedTokens {
             serde_json::from_slice(file).context_code(ErrorCode::Tokenizer, INVALID)?;
         let mut inner = guarded("read the tokenizer", || Inner::from_bytes(file))?
             .context_code(ErrorCode::Tokenizer, INVALID)?;
-        let has =
-            |inner: &Inner, text: &str| inner.get_added_vocabulary().get_vocab().contains_key(text);
+        let taken: BTreeSet<u32> = inner.get_vocab(true).into_values().collect();
+        let before: Vec<(Option<u32>, bool)> = self
+            .tokens
+            .iter()
+            .map(|(text, _)| {
+                let listed = inner.get_added_vocabulary().get_vocab().contains_key(text);
+                (inner.token_to_id(text), listed)
+            })
+            .collect();
+        // All at once: whatever finds added tokens in a text is made anew for each call.
+        let unlisted = self.tokens.iter().zip(&before).filter(|(_, (_, listed))| !listed);
+        let new: Vec<AddedToken> = unlisted
+            .map(|((text, special), _)| AddedToken::from(text.clone(), *special).normalized(false))
+            .collect();
+        guarded("add tokens", || inner.add_tokens(new))?
+            .context_code(ErrorCode::Tokenizer, "the tokens cannot be added")?;
         let (mut ids, mut entries) = (Vec::new(), Vec::new());
-        for (text, special) in &self.tokens {
-            let before = inner.token_to_id(text);
-            let listed = has(&inner, text);
-            if !listed {
-                let token = AddedToken::from(text.clone(), *special).normalized(false);
-                guarded("add a token", || inner.add_tokens([token]))?
-                    .context_code(ErrorCode::Tokenizer, "the token cannot be added")?;
+        for ((text, special), (before, listed)) in self.tokens.iter().zip(before) {
+            let quoted = text.escape_debug();
+            let id = inner
+                .token_to_id(text)
+                .ok_or_else(|| Error::tokenizer(format!("the token `{quoted}` cannot be added")))?;
+            if before.is_none() && taken.contains(&id) {
+                let what = format!("the token `{quoted}` cannot be added");
+                return Err(Error::tokenizer(what)
+                    .because(format!("it would get the id {id}, which another token has"))
+                    .hint("the ids of this tokenizer have gaps: add the token to its files"));
             }
-            let id = inner.token_to_id(text).ok_or_else(|| {
-                Error::tokenizer(format!("the token `{}` cannot be added", text.escape_debug()))
-            })?;
             if !listed {
                 entries.push(json!({
                     "id": id, "content": text, "single_word": false, "lstrip": false,
@@ -192,6 +212,29 @@ mod tests {
         assert_ne!(with.digest(), before.digest());
         // What is recorded of the base are the bytes that it has.
         assert_eq!(with.files(), before.files());
+    }
+
+    #[test]
+    fn one_that_would_get_the_id_of_another_is_refused() {
+        let file = br#"{"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel",
+            "vocab": {"a": 0, "b": 1, "c": 3}, "unk_token": "a"}}"#;
+        let error = added(&[("<tool>", false)]).put_into(file).unwrap_err().to_string();
+        crate::snapshots::says(
+            error,
+            snapbox::str![[r#"
+error[tokenizer]: the token `<tool>` cannot be added
+  because it would get the id 3, which another token has
+
+hint: the ids of this tokenizer have gaps: add the token to its files
+"#]],
+        );
+        // Thousands take no longer than one.
+        let many: Vec<String> = (0..20_000).map(|number| format!("<{number}>")).collect();
+        let many: Vec<(&str, bool)> = many.iter().map(|text| (text.as_str(), false)).collect();
+        let whole = br#"{"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel",
+            "vocab": {"a": 0, "b": 1}, "unk_token": "a"}}"#;
+        let (_, ids) = added(&many).put_into(whole).unwrap();
+        assert!((2..).zip(&ids).all(|(id, token)| token.id == id && token.is_new));
     }
 
     #[test]
