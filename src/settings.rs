@@ -116,8 +116,8 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .at(path)
             .because("it compares with the base model, whose weights the adapter changes")
             .hint(
-                "leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias` and trainable \
-                 tokens out",
+                "leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias`, trainable \
+                 and added tokens, and `lm_head` and `embed_tokens` out",
             ));
     }
     Ok(loaded)

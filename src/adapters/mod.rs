@@ -17,9 +17,9 @@ use serde_json::{Map, Value};
 
 pub use dora::Dora;
 pub use lora::{
-    FactoredTable, LoraBias, Replaced, ReplacedRows, changed_tables, embedding_change,
-    factored_tables, in_order_of, is_copy_of_table, names_in_files, not_tied, resized, saved_names,
-    tied_copy, whole_weights,
+    EMBEDDING_FACTORS, FactoredTable, LoraBias, Replaced, ReplacedRows, changed_tables,
+    embedding_change, factored_tables, in_order_of, is_copy_of_table, names_in_files, not_tied,
+    resized, saved_names, tied_copy, whole_weights,
 };
 pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 pub use names::{adapter_file_name, file_name, file_name_of, is_adapter, layer_of};

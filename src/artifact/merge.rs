@@ -15,8 +15,8 @@ use super::merge_saved::{check_saved, replacement};
 use super::peft;
 use super::requantised::Requantised;
 use crate::adapters::{
-    Adapter, WeightChange, adapter_file_name, embedding_change, factored_tables, file_name,
-    layer_of, saved_names,
+    Adapter, EMBEDDING_FACTORS, WeightChange, adapter_file_name, embedding_change, factored_tables,
+    file_name, layer_of, saved_names,
 };
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
@@ -124,7 +124,7 @@ impl Addition {
         module: &str,
     ) -> Result<Option<Box<dyn WeightChange>>> {
         let kind = TableKind::Embedding;
-        let names = kind.names().map(|name| file_name(module, name));
+        let names = EMBEDDING_FACTORS.map(|name| file_name(module, name));
         let (a, b) = match names.map(|name| self.tensors.remove(&name)) {
             [Some(a), Some(b)] => (a, b),
             [None, None] => return Ok(None),
@@ -230,8 +230,7 @@ impl Addition {
     /// Weights of which all or some rows were saved, and where.
     fn whole(&self) -> impl Iterator<Item = (String, &Path)> {
         let names = self.tensors.keys();
-        let factors = TableKind::Embedding.names();
-        let added = move |name: &&String| factors.iter().any(|factor| name.ends_with(factor));
+        let added = |name: &&String| EMBEDDING_FACTORS.iter().any(|factor| name.ends_with(factor));
         let whole = names.filter(|name| layer_of(self.adapter.kind(), name).is_none());
         let whole = whole.filter(move |name| !added(name));
         let weight = |name: &String| {

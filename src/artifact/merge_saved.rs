@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::adapters::{
-    Adapter, Replaced, ReplacedRows, WeightChange, is_copy_of_table, not_tied, tied_copy,
+    Adapter, Replaced, ReplacedRows, WeightChange, adapter_file_name, is_copy_of_table, not_tied,
+    tied_copy, whole_weights,
 };
 use crate::error::{Error, Result};
 use crate::model::Description;
@@ -26,6 +27,14 @@ pub fn check_saved(
         }
     }
     tensors.retain(|name, _| !is_copy_of_table(name, base));
+    for (path, dims) in whole_weights(adapter, base)? {
+        let saved = tensors.get(&adapter_file_name(path)).map(|tensor| &tensor.shape);
+        if let Some(shape) = saved.filter(|shape| **shape != dims) {
+            let what = format!("the adapter does not fit `{path}`");
+            let why = format!("it has {shape:?} in place of {dims:?}");
+            return Err(Error::adapter(what).at(directory).because(why));
+        }
+    }
     let Some([copy, of]) = tied_copy(adapter, base) else { return Ok(()) };
     match tensors.remove(&copy).as_ref() == tensors.get(&of) {
         true => Ok(()),

@@ -221,14 +221,10 @@ const SETTINGS: &[(&str, Action)] = &[
 
 /// Those that are added; the others are of the tokenizer.
 fn special_tokens(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    const ADDITIONAL: &str = "additional_special_tokens";
-    if let Some(list) = node.get(ADDITIONAL) {
-        draft.take("model.add_special_tokens", list)?;
-    }
-    match &node.value {
-        YamlValue::Map(all) if all.iter().all(|(name, _)| name == ADDITIONAL) => Ok(()),
-        _ => Err(TOKENS.to_owned()),
-    }
+    let YamlValue::Map(all) = &node.value else { return Err(TOKENS.to_owned()) };
+    let added = node.get("additional_special_tokens");
+    added.map_or(Ok(()), |list| draft.take("model.add_special_tokens", list))?;
+    if all.len() > usize::from(added.is_some()) { Err(TOKENS.to_owned()) } else { Ok(()) }
 }
 
 /// Tokens of the input embedding: a list, or one under the name of that module.

@@ -45,6 +45,8 @@ fn an_axolotl_file_becomes_a_configuration() {
 
 [model]
 base = "NousResearch/Llama-3.2-1B"
+add_tokens = ["<think>", "</think>"]
+add_special_tokens = ["<|call|>"]
 weight_format = "int8"
 
 [data]
@@ -118,6 +120,7 @@ fn a_llama_factory_file_becomes_a_configuration() {
 
 [model]
 base = "Qwen/Qwen3-0.6B"
+add_tokens = ["<a>", "<b>"]
 
 [data]
 max_seq_len = 512
@@ -155,7 +158,7 @@ path = "data/mine.jsonl"
 # line 8, template: qwen3: the model's own chat template is used; `data.chat_template` names a Jinja file
 # line 10, max_samples: 1000: all records are trained on; `train.max_steps` ends a run
 
-# What these choose is done by itself: logging_steps
+# What these choose is done by itself: logging_steps, resize_vocab
 LEFT 2 trust_remote_code: true: no code of a model is run: the families that are known are built in
 LEFT 8 template: qwen3: the model's own chat template is used; `data.chat_template` names a Jinja file
 LEFT 10 max_samples: 1000: all records are trained on; `train.max_steps` ends a run

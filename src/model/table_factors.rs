@@ -1,7 +1,6 @@
-//! Low-rank factors beside a matrix with a row for each token: LoRA of an output head (PEFT's
-//! `lora_A`, `lora_B`), and of the embedding (`lora_embedding_A`, `lora_embedding_B`, which have
-//! tokens the other way around). Rows and scores are those of `W + s·L·R` with `L: [vocabulary, r]`
-//! and `R: [r, hidden]`; no such matrix is made.
+//! Low-rank factors beside a matrix with a row for each token, an output head or the embedding, for
+//! which files have tokens the other way around. Rows and scores are those of `W + s·L·R` with
+//! `L: [vocabulary, r]` and `R: [r, hidden]`; no such matrix is made.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
@@ -12,21 +11,13 @@ use crate::ops::{product, wide};
 /// Which factor is which in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
-    /// `lora_A.weight` is R, `lora_B.weight` is L.
+    /// A is R, B is L.
     Head,
-    /// `lora_embedding_A` is L with its dimensions swapped, `lora_embedding_B` is R so.
+    /// A is L with its dimensions swapped, B is R so.
     Embedding,
 }
 
 impl TableKind {
-    /// Names of A and B within the module.
-    pub fn names(self) -> [&'static str; 2] {
-        match self {
-            Self::Head => ["lora_A.weight", "lora_B.weight"],
-            Self::Embedding => ["lora_embedding_A", "lora_embedding_B"],
-        }
-    }
-
     /// Dimensions of A and B beside a matrix of these, for a rank.
     pub fn dims(self, [rows, width]: [usize; 2], rank: usize) -> [[usize; 2]; 2] {
         match self {
@@ -46,9 +37,8 @@ pub struct TableFactors {
 }
 
 impl TableFactors {
-    /// Beside the matrix of the module `module`.
-    pub fn new(module: &str, kind: TableKind, [a, b]: [Tensor<2>; 2], scale: f64) -> Self {
-        let paths = kind.names().map(|name| format!("{module}.{name}"));
+    /// A and B, which have these paths.
+    pub fn new(paths: [String; 2], kind: TableKind, [a, b]: [Tensor<2>; 2], scale: f64) -> Self {
         let [a, b] = [a, b].map(|value| Parameter { value, trainable: true });
         Self { paths, kind, a, b, scale }
     }

@@ -377,3 +377,78 @@ fn within(
     let count = tokens.dims()[0];
     (local, inside.float().reshape([count, 1]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TableKind;
+
+    fn piece(values: &[f32]) -> Parameter<2> {
+        Parameter::frozen(from_vec(values.to_vec(), [values.len() / 2, 2], &Device::flex()))
+    }
+
+    #[test]
+    fn new_rows_are_the_mean_of_the_others_in_as_many_pieces_as_there_must_be() {
+        let mut matrix = VocabularyMatrix::new(
+            "model.embed_tokens.weight",
+            vec![piece(&[1.0, 2.0, 3.0, 4.0]), piece(&[5.0, 9.0])],
+        );
+        matrix.extend(4, 2);
+        let rows = |matrix: &VocabularyMatrix| -> Vec<Vec<f32>> {
+            matrix.pieces().iter().map(|piece| host(piece.value.clone())).collect()
+        };
+        let mean = [3.0, 5.0];
+        let expected = [
+            vec![1.0, 2.0, 3.0, 4.0],
+            [&[5.0, 9.0], &mean[..]].concat(),
+            mean.repeat(2),
+            mean.to_vec(),
+        ];
+        assert_eq!(rows(&matrix), expected);
+        let mut whole = VocabularyMatrix::new("lm_head.weight", vec![piece(&[1.0, 2.0, 2.0, 0.0])]);
+        whole.extend(2, usize::MAX);
+        assert_eq!(rows(&whole), [vec![1.0, 2.0, 2.0, 0.0, 1.5, 1.0, 1.5, 1.0]]);
+    }
+
+    #[test]
+    fn factors_stand_for_a_matrix_with_their_product_added() {
+        for kind in [TableKind::Head, TableKind::Embedding] {
+            let device = Device::flex();
+            let [of_a, of_b] = kind.dims([3, 2], 1);
+            let tensor = |values: &[f32], dims| from_vec(values.to_vec(), dims, &device);
+            // L is (1, 2, 3), R is (10, 20), in whichever of the two files have them.
+            let (left, right) = ([1.0, 2.0, 3.0], [10.0, 20.0]);
+            let [a, b]: [&[f32]; 2] = match kind {
+                TableKind::Head => [&right, &left],
+                TableKind::Embedding => [&left, &right],
+            };
+            let mut matrix =
+                VocabularyMatrix::new("x.weight", vec![piece(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])]);
+            let factors = [tensor(a, of_a), tensor(b, of_b)];
+            let paths = ["x.a", "x.b"].map(str::to_owned);
+            matrix.factors = Some(TableFactors::new(paths, kind, factors, 0.5));
+            let whole = [5.0, 11.0, 12.0, 23.0, 19.0, 35.0];
+            let tokens = indices([2, 0].into_iter(), &device);
+            assert_eq!(host(matrix.rows(&tokens)), [19.0, 35.0, 5.0, 11.0]);
+            let computing = ComputeConfig::default();
+            let x = tensor(&[1.0, -1.0], [1, 2]);
+            assert_eq!(host(matrix.scores(&x, computing)), [-6.0, -11.0, -16.0]);
+            let d = tensor(&[1.0, 0.0, 2.0], [1, 3]);
+            let back = [whole[0] + 2.0 * whole[4], whole[1] + 2.0 * whole[5]];
+            assert_eq!(host(matrix.back(&d, computing)), back);
+
+            // Of the matrix the gradient is dᵀ·x, and (7, 8) at token 1.
+            let mut sums = Gradients::default();
+            let (token, more) = (indices([1].into_iter(), &device), tensor(&[7.0, 8.0], [1, 2]));
+            matrix.add_scores_gradient(&mut sums, (&d, &x), (&token, &more), computing);
+            let found = |name: &str| host(sums.get(name).unwrap().clone());
+            let of_left = [-5.0, 0.5 * (70.0 + 160.0), -10.0];
+            let of_right = [0.5 * (1.0 + 6.0 + 14.0), 0.5 * (-1.0 - 6.0 + 16.0)];
+            let [d_a, d_b]: [&[f32]; 2] = match kind {
+                TableKind::Head => [&of_right, &of_left],
+                TableKind::Embedding => [&of_left, &of_right],
+            };
+            assert_eq!((found("x.a"), found("x.b")), (d_a.to_vec(), d_b.to_vec()));
+        }
+    }
+}

@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::hub::ModelDirectory;
 use crate::model::Description;
-use crate::train::Prepared;
 
 /// So many of them are named.
 const SHOWN: usize = 8;
@@ -59,13 +58,13 @@ fn shown(tokens: &[&AddedTokenId]) -> String {
     texts.join(", ")
 }
 
-/// Puts them into the files of an artifact; the configuration of a whole model gets the rows of the
-/// embedding that was trained.
-pub(super) fn write(scratch: &Path, prepared: &Prepared) -> Result<()> {
-    let added = AddedTokens::of(&prepared.config.model)?;
+/// Puts them into the files of an artifact; the configuration of a whole model gets the rows of its
+/// embedding.
+pub(super) fn write(scratch: &Path, config: &RunConfig, rows: Option<usize>) -> Result<()> {
+    let added = AddedTokens::of(&config.model)?;
     added.write(scratch)?;
-    match prepared.adapter.is_none() && !added.is_empty() {
-        true => bundle::change_vocabulary(scratch, prepared.description.vocabulary),
-        false => Ok(()),
+    match rows.filter(|_| !added.is_empty()) {
+        Some(rows) => bundle::change_vocabulary(scratch, rows),
+        None => Ok(()),
     }
 }

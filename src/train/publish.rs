@@ -120,7 +120,7 @@ pub fn publish(
     let whole = prepared.adapter.is_none();
     bundle::copy_sidecars(&prepared.base.path, &scratch, whole)?;
     refuse_changed(&scratch, prepared)?;
-    added_tokens::write(&scratch, prepared)?;
+    added_tokens::write(&scratch, config, whole.then_some(prepared.description.vocabulary))?;
     if let Some(RunHead { head, calibration }) = &prepared.score_head {
         score_head::write(&scratch, head, calibration.as_ref())?;
         if whole {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use snapbox::str;
 
-use crate::common::{Run, model_config, weights_digest};
+use crate::common::{Run, model_config, says, weights_digest};
 use firebrand::weights::{OwnedTensor, read_tensors, to_f32};
 
 const TOOL: &str = "model.add_tokens=[\"<tool>\"]";
@@ -135,8 +135,12 @@ fn adapter_works(tied: bool) {
     let start = ["--set", "model.adapter=checkpoints/straight/artifact"];
     run.succeeds(&train("lora.toml", "name=second", &start));
     let without = ["train", "lora.toml", "--quiet", "--set", "name=other"];
-    let told = run.fails(2, &[&without[..], &start].concat());
-    assert!(told.contains("`trainable_token_indices` is"), "{told}");
+    let refused = run.fails(2, &[&without[..], &start].concat());
+    let expected = match tied {
+        true => str![],
+        false => str![],
+    };
+    says(refused, expected);
     // Its data is another one in other tokens.
     run.succeeds(&[&without[..], &["--set", TOOL]].concat());
 }
@@ -210,7 +214,7 @@ fn spare_rows_of_the_base_are_used_and_known_tokens_stay() {
     snapbox::assert_data_eq!(
         lines.join("\n"),
         str![[r#"
-note: added to the tokenizer: `<tool>` (362); it has a row among the 370 of the base's embedding already
+added to the tokenizer: `<tool>` (362); it has a row among the 370 of the base's embedding already
 warning: tokens of the base's tokenizer already, used as they are: `<|im_end|>` (2); beside an adapter `lora.trainable_tokens` trains their rows
 "#]]
     );
@@ -265,8 +269,7 @@ error[config]: `model.add_tokens.0` must not be empty
 "#]],
     );
     let long = format!("model.add_tokens=[\"{}\"]", "x".repeat(257));
-    let told = run.fails(2, &["plan", "lora.toml", "--set", &long]);
-    assert!(told.contains("`model.add_tokens.0` must be a text of 1 to 256 bytes"), "{told}");
+    run.fails_with(2, &["plan", "lora.toml", "--set", &long], str![]);
     let many: Vec<String> = (0..65_537).map(|number| format!("\"<{number}>\"")).collect();
     run.write(
         "many.toml",
@@ -284,13 +287,11 @@ error[config]: 65537 tokens are too many to be added
 "#]],
     );
     let dpo = ["--set", "train.objective=dpo"];
-    let told = run.fails(2, &[&set(TOOL)[..], &dpo].concat());
-    assert!(told.contains("whose weights the adapter changes"), "{told}");
+    run.fails_with(2, &[&set(TOOL)[..], &dpo].concat(), str![]);
     // Whoever leaves rows out that the base does not have has no adapter for it.
     run.succeeds(&["train", "lora.toml", "--quiet", "--set", TOOL, "--set", "name=tokens"]);
     let file = "checkpoints/tokens/artifact/adapter_config.json";
-    let broken = run.read(file).replace("362,", "364,");
+    let broken = run.read(file).replace("362", "363");
     run.write(file, &broken);
-    let told = run.fails(2, &["generate", "checkpoints/tokens", "--prompt", "x"]);
-    assert!(told.contains("the adapter has no row 362 of `model.embed_tokens.weight`"), "{told}");
+    run.fails_with(2, &["generate", "checkpoints/tokens", "--prompt", "x"], str![]);
 }

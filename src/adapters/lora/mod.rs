@@ -28,7 +28,9 @@ pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
 pub(super) use settings::sample_settings;
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
-pub use tables::{FactoredTable, embedding_change, factored_tables, is_copy_of_table};
+pub use tables::{
+    EMBEDDING_FACTORS, FactoredTable, embedding_change, factored_tables, is_copy_of_table,
+};
 pub(super) use tables::{names_tables, put_beside_tables, table_factors};
 pub use tokens::{ReplacedRows, changed_tables, in_order_of, resized};
 pub(super) use tokens::{of_base, token_rows, train_rows};

@@ -14,6 +14,9 @@ use crate::model::{Description, LM_HEAD, Model, TableFactors, TableKind, token_r
 use crate::ops::from_vec;
 use crate::random::Stream;
 
+/// Names of both factors beside an embedding, as PEFT has them.
+pub const EMBEDDING_FACTORS: [&str; 2] = ["lora_embedding_A", "lora_embedding_B"];
+
 /// A matrix that has factors beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FactoredTable {
@@ -33,6 +36,15 @@ pub fn table_modules(description: &Description) -> [(&'static str, TableKind); 2
         let module = weight.strip_suffix(".weight").unwrap_or(weight);
         (module, kind)
     })
+}
+
+/// Paths of both factors beside the matrix of a module.
+pub fn factor_names(module: &str, kind: TableKind) -> [String; 2] {
+    let names = match kind {
+        TableKind::Head => [A, B],
+        TableKind::Embedding => EMBEDDING_FACTORS,
+    };
+    names.map(|name| format!("{module}.{name}"))
 }
 
 /// The matrices with factors.
@@ -110,8 +122,7 @@ pub fn table_factors(
     let mut all = Vec::new();
     for FactoredTable { module, kind, dims } in factored_tables(adapter, description)? {
         let rank = adapter.settings().of_layer(&module).rank;
-        let names = kind.names().into_iter().zip(kind.dims(dims, rank));
-        all.extend(names.map(|(name, dims)| (format!("{module}.{name}"), dims)));
+        all.extend(factor_names(&module, kind).into_iter().zip(kind.dims(dims, rank)));
     }
     Ok(all)
 }
@@ -124,7 +135,8 @@ pub fn put_beside_tables(model: &mut Model, adapter: &dyn Adapter, seed: Stream)
         let layer = settings.of_layer(&module);
         let stream = seed.site("lora").site(&module);
         let factors = begin(settings, (kind, dims, layer.rank), stream, &model.device);
-        let factors = TableFactors::new(&module, kind, factors, layer.scale);
+        let paths = factor_names(&module, kind);
+        let factors = TableFactors::new(paths, kind, factors, layer.scale);
         let matrix = match (kind, &mut model.head.matrix) {
             (TableKind::Head, Some(matrix)) => matrix,
             _ => &mut model.embedding.matrix,

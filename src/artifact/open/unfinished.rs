@@ -9,12 +9,12 @@ use crate::adapters;
 use crate::artifact::past::other_weights;
 use crate::artifact::score_head;
 use crate::checkpoint::{self, RestoredCheckpoint};
-use crate::config::Init;
+use crate::config::{Init, RunConfig, ScoreHead};
 use crate::data::{AddedTokens, Tokenizer};
 use crate::device::ComputeConfig;
 use crate::error::{Error, Result};
 use crate::hub::{DataLock, Supply};
-use crate::model::{self, FrozenWeights};
+use crate::model::{self, FrozenWeights, Loaded};
 use crate::random::Stream;
 use crate::settings;
 use crate::weights::Shard;
@@ -34,12 +34,7 @@ pub(super) fn open_checkpoint(
     let commit = lock.and_then(|lock| lock.model).and_then(|model| model.commit);
     let revision = commit.as_deref().unwrap_or(&config.model.revision);
     let base = supply.find(&config.model.base, revision)?.as_base()?;
-    let init = match config.model.init {
-        Init::Pretrained => model::Init::Pretrained,
-        Init::Random => model::Init::Random(Stream::new(config.seed)),
-    };
     let adapter = adapters::of_run(&config);
-    let added = AddedTokens::of(&config.model)?;
     let head = score_head::read(run)?;
     let head = head.as_ref();
     if let (Some(format), true) = (linears, adapter.as_ref().is_some_and(|of| of.changes_base())) {
@@ -47,33 +42,13 @@ pub(super) fn open_checkpoint(
         let why = format!("they cannot be in {}", format.name());
         return Err(Error::checkpoint(what).at(run).because(why));
     }
-    let mut loaded = match (&adapter, linears) {
-        (Some(_), _) => {
-            let mut loaded = load(&base.path, init, device, linears, head)?;
-            let on = (base.path.as_path(), &loaded.model.description);
-            if let Some(adapter) = adapters::of_run_on(&config, on)? {
-                attach(&mut loaded.model, adapter.as_ref())?;
-            }
-            loaded
-        }
-        (None, None) => {
-            let frozen = FrozenWeights { head: head.map(new_head), ..FrozenWeights::default() };
-            let computing = ComputeConfig::default();
-            let mut loaded = model::load_for(&base.path, init, device, computing, frozen)?;
-            if !added.is_empty() {
-                let rows = loaded.model.description.vocabulary;
-                let rows = Tokenizer::load_with(&base.path, &added)?.rows_needed(rows);
-                loaded.model.resize_vocabulary(rows)?;
-            }
-            adapters::unfreeze_all(&mut loaded.model);
-            loaded
-        }
-        (None, Some(format)) => {
-            let what = "a checkpoint of full training has weights of its own";
-            let why = format!("only those of a base model are taken in {}", format.name());
-            return Err(Error::checkpoint(what).at(run).because(why));
-        }
-    };
+    let added = AddedTokens::of(&config.model)?;
+    if let (Some(format), None) = (linears, &adapter) {
+        let what = "a checkpoint of full training has weights of its own";
+        let why = format!("only those of a base model are taken in {}", format.name());
+        return Err(Error::checkpoint(what).at(run).because(why));
+    }
+    let mut loaded = made(&config, (&base.path, linears), (head, &added), device)?;
     let trained = formats::chosen(&config.owned).filter(|format| formats::makes_codes(*format));
     let trained = trained.map(|format| format.name());
     let other = other_weights(trained, linears);
@@ -99,4 +74,39 @@ pub(super) fn open_checkpoint(
         }
     }
     Err(last)
+}
+
+/// The model before it has the values of a checkpoint.
+fn made(
+    config: &RunConfig,
+    (base, linears): (&Path, Option<&'static dyn WeightFormat>),
+    (head, added): (Option<&ScoreHead>, &AddedTokens),
+    device: &Device,
+) -> Result<Loaded> {
+    let init = match config.model.init {
+        Init::Pretrained => model::Init::Pretrained,
+        Init::Random => model::Init::Random(Stream::new(config.seed)),
+    };
+    match adapters::of_run(config) {
+        Some(_) => {
+            let mut loaded = load(base, init, device, linears, head)?;
+            let on = (base, &loaded.model.description);
+            if let Some(adapter) = adapters::of_run_on(config, on)? {
+                attach(&mut loaded.model, adapter.as_ref())?;
+            }
+            Ok(loaded)
+        }
+        None => {
+            let frozen = FrozenWeights { head: head.map(new_head), ..FrozenWeights::default() };
+            let computing = ComputeConfig::default();
+            let mut loaded = model::load_for(base, init, device, computing, frozen)?;
+            if !added.is_empty() {
+                let rows = loaded.model.description.vocabulary;
+                let rows = Tokenizer::load_with(base, added)?.rows_needed(rows);
+                loaded.model.resize_vocabulary(rows)?;
+            }
+            adapters::unfreeze_all(&mut loaded.model);
+            Ok(loaded)
+        }
+    }
 }

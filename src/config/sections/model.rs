@@ -81,7 +81,7 @@ settings! {
         )
         .effect(Effect::Weights)
         .example("[\"<think>\", \"</think>\"]")
-        .names(&[("axolotl", "tokens"), ("LLaMA-Factory", "add_tokens")])
+        .names(&[("axolotl", "tokens")])
         .silent_default();
         /// The same, marked as special: they stand for no text.
         add_special_tokens: Vec<String> = Key::new(
@@ -93,10 +93,7 @@ settings! {
         )
         .effect(Effect::Weights)
         .example("[\"<|tool|>\"]")
-        .names(&[
-            ("LLaMA-Factory", "add_special_tokens"),
-            ("axolotl", "special_tokens.additional_special_tokens"),
-        ])
+        .names(&[("axolotl", "special_tokens.additional_special_tokens")])
         .silent_default();
         /// Public keys of which one must have signed the base model; empty if nobody need have.
         trusted_keys: Vec<String> = Key::new(
