@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::adapters::{self, Adapter};
 use crate::config::{self, Loaded, Overlong, Reuse, RunConfig, TrainOn, ValSize};
+use crate::data::AddedTokens;
 use crate::document::{Effect, KeyTable, Override};
 use crate::engine::optimizers;
 use crate::error::{Error, Result};
@@ -105,7 +106,9 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .hint(format!("add {}, or {others}", adapters::asked_by())));
     }
     of_written_rows(&*objective, &loaded.config, path)?;
-    let changed = |adapter: Arc<dyn Adapter>| !adapters::leaves_base(adapter.as_ref());
+    let added = AddedTokens::of(&loaded.config.model).map_err(|error| error.at(path))?;
+    let changed =
+        |adapter: Arc<dyn Adapter>| !added.is_empty() || !adapters::leaves_base(adapter.as_ref());
     if objective.needs_reference() && adapters::of_run(&loaded.config).is_some_and(changed) {
         let name = entry.name;
         let what = format!("`train.objective = \"{name}\"` cannot be used with this adapter");
@@ -113,8 +116,8 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
             .at(path)
             .because("it compares with the base model, whose weights the adapter changes")
             .hint(
-                "leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias` and trainable \
-                 tokens out",
+                "leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias`, trainable \
+                 and added tokens, and `lm_head` and `embed_tokens` out",
             ));
     }
     Ok(loaded)

@@ -124,8 +124,8 @@ impl Adapter for Dora {
         &self.settings
     }
 
-    fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
-        Arc::new(Self { settings: self.settings.with_tokens(indices) })
+    fn with_settings(&self, settings: LoraSettings) -> Arc<dyn Adapter> {
+        Arc::new(Self { settings })
     }
 
     /// Magnitudes begin as the norms of the weight, so that the layer computes what it did.

@@ -16,14 +16,16 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 pub use dora::Dora;
-pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 pub use lora::{
-    LoraBias, Replaced, ReplacedRows, changed_tables, in_order_of, names_in_files, not_tied,
-    saved_names, tied_copy, whole_weights,
+    EMBEDDING_FACTORS, FactoredTable, LoraBias, Replaced, ReplacedRows, changed_tables,
+    embedding_change, factored_tables, in_order_of, is_copy_of_table, names_in_files, not_tied,
+    resized, saved_names, tied_copy, whole_weights,
 };
+pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
 pub use names::{adapter_file_name, file_name, file_name_of, is_adapter, layer_of};
 
 use crate::config::RunConfig;
+use crate::data::AddedTokens;
 use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
 use crate::model::description::StackedTensor;
@@ -108,7 +110,8 @@ pub trait Adapter: Debug + Send + Sync {
     fn modules_to_save(&self) -> &[String] {
         &self.settings().modules_to_save
     }
-    /// Tokens whose rows of the embedding are trained and saved with it, in the order of the file.
+    /// Tokens whose rows of the embedding are trained and saved with it, in the order of the file;
+    /// those of an output head are among the settings.
     fn trainable_token_indices(&self) -> &[usize] {
         &self.settings().trainable_token_indices
     }
@@ -120,8 +123,8 @@ pub trait Adapter: Debug + Send + Sync {
     fn bias(&self) -> LoraBias {
         self.settings().bias
     }
-    /// The same adapter with these tokens, and none by text.
-    fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter>;
+    /// The same adapter with these settings.
+    fn with_settings(&self, settings: LoraSettings) -> Arc<dyn Adapter>;
     /// The learning rate of one of its parameters, as a multiple of that of the run.
     fn rate_ratio(&self, parameter: &str) -> f64 {
         self.settings().rate_ratio(parameter)
@@ -168,12 +171,17 @@ pub fn of_run(config: &RunConfig) -> Option<Arc<dyn Adapter>> {
     ADAPTERS.iter().rev().find_map(|kind| kind.of_run(config))
 }
 
-/// The same, where the base model lies in `base`: its tokenizer knows the tokens that are trained.
+/// The same on a base model, which lies in a folder and is, as its files have it, what the
+/// description says: its tokenizer knows the tokens that are trained, or the run adds them.
 ///
 /// # Errors
 /// When it does not.
-pub fn of_run_on(config: &RunConfig, base: &Path) -> Result<Option<Arc<dyn Adapter>>> {
-    of_run(config).map(|adapter| lora::with_token_numbers(adapter, base)).transpose()
+pub fn of_run_on(
+    config: &RunConfig,
+    base: (&Path, &Description),
+) -> Result<Option<Arc<dyn Adapter>>> {
+    let added = AddedTokens::of(&config.model)?;
+    of_run(config).map(|adapter| lora::of_base(adapter, base, &added)).transpose()
 }
 
 /// The adapter of an `adapter_config.json`.
@@ -220,14 +228,16 @@ pub fn unfreeze_all(model: &mut Model) {
 /// # Errors
 /// Those of [`Adapter::layers`].
 pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<BTreeSet<String>> {
+    model.resize_vocabulary(resized(adapter, &model.description)?.vocabulary)?;
     let layers: BTreeSet<String> =
         adapter.layers(&model.description)?.into_iter().map(|(path, _)| path).collect();
     let whole = whole_weights(adapter, &model.description)?;
-    lora::token_rows(adapter, &model.description)?;
     let biases = lora::trained_biases(adapter, &model.description)?;
     lora::unfreeze(model, &whole);
     lora::unfreeze_biases(model, &biases);
-    lora::train_rows(model, adapter);
+    lora::train_rows(model, adapter)?;
+    lora::put_beside_tables(model, adapter, seed)?;
+    let tables = lora::factored_tables(adapter, &model.description)?;
     let device = model.device.clone();
     model.linears(&mut |path, linear: &mut Linear| {
         if layers.contains(path) {
@@ -235,7 +245,9 @@ pub fn attach(model: &mut Model, adapter: &dyn Adapter, seed: Stream) -> Result<
         }
     });
     let modules = model.description.linears.iter().filter(|(path, _)| layers.contains(path));
-    Ok(modules.map(|(path, _)| last_name(path).to_owned()).collect())
+    let modules = modules.map(|(path, _)| path.as_str());
+    let modules = modules.chain(tables.iter().map(|table| table.module.as_str()));
+    Ok(modules.map(|path| last_name(path).to_owned()).collect())
 }
 
 /// Puts what other programs have of an adapter in its place, and gives back what stood there.
@@ -283,6 +295,7 @@ pub fn saved_with(
     let whole = whole_weights(adapter, description)?.into_iter();
     let whole = whole.map(|(path, dims)| (path.to_owned(), dims));
     let tables = whole.chain(lora::token_rows(adapter, description)?);
+    let tables = tables.chain(lora::table_factors(adapter, description)?);
     let tables = tables.map(|(path, dims)| (path, dims.to_vec()));
     Ok(tables.chain(lora::trained_biases(adapter, description)?).collect())
 }
@@ -301,6 +314,11 @@ pub fn rate_ratios(
         let parameters = adapter.kind().parameters().iter();
         parameters.map(move |name| (format!("{path}.{name}"), adapter.rate_ratio(name)))
     });
+    let tables = lora::table_factors(adapter, description)?.into_iter();
+    let all = all.chain(tables.map(|(path, _)| {
+        let b = path.ends_with(lora::B);
+        (path, if b { adapter.rate_ratio(lora::B) } else { 1.0 })
+    }));
     let biases = lora::trained_biases(adapter, description)?.into_iter();
     let all = all.chain(biases.map(|(path, _)| {
         let ratio = adapter.rate_ratio(&path); // as all vectors have it
@@ -357,10 +375,12 @@ pub fn leaves_base(adapter: &dyn Adapter) -> bool {
 
 /// What it has in the place of numbers of the base, for people, if anything.
 pub fn replaces(adapter: &dyn Adapter) -> Option<&'static str> {
+    let of_head = adapter.settings().head_token_indices.len();
     let tokens = adapter.trainable_token_indices().len() + adapter.trainable_tokens().len();
     let biases = adapter.bias() != LoraBias::None;
     match adapter.modules_to_save() {
-        [] if tokens > 0 => Some("rows of the embedding"),
+        [] if tokens + of_head > 0 => Some("rows of the embedding"),
+        [] if lora::names_tables(adapter.settings()) => Some("factors of embedding or head"),
         [] => biases.then_some("biases"),
         _ => Some("whole modules"),
     }

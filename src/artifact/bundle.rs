@@ -155,6 +155,20 @@ pub fn change_config(target: &Path, changes: &[(&str, Value)]) -> Result<()> {
     })
 }
 
+/// Says in the `config.json` of a folder how many rows the embedding has.
+pub fn change_vocabulary(folder: &Path, rows: usize) -> Result<()> {
+    const KEY: &str = "vocab_size";
+    change_json(&folder.join("config.json"), |json| {
+        let text = json.get("text_config").is_some_and(Value::is_object);
+        if text {
+            json["text_config"][KEY] = rows.into();
+        }
+        if !text || json.get(KEY).is_some() {
+            json[KEY] = rows.into();
+        }
+    })
+}
+
 /// Changes a JSON file; its other keys stay as they are, in their order.
 pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
     let mut json = read_json(path, JSON_BYTES_MAX)?;

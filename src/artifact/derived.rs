@@ -19,6 +19,7 @@ use super::provenance::{Lineage, RunFacts};
 use super::requantised::Requantised;
 use super::sbom;
 use super::score_head;
+use crate::adapters::resized;
 use crate::config::ScoreHead;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};
@@ -224,6 +225,8 @@ pub struct ReadyWeights {
     pub names: CheckpointNames,
     /// What it scores in the place of tokens, if it does.
     pub head: Option<ScoreHead>,
+    /// Rows of the embedding, where an adapter has more than the base.
+    pub vocabulary: Option<usize>,
 }
 
 /// Opens the weights of a model, with its adapter if it is one and then `further` ones on top;
@@ -251,15 +254,21 @@ pub fn open_weights(
     }
     let names = base.description.names;
     let mut additions = Vec::new();
+    let mut rows = base.description.vocabulary;
     for origin in std::iter::once(origin).chain(further) {
         if let Some((adapter, _)) = &origin.adapter {
-            additions.push(Addition::read(&origin.model.path, adapter.clone(), &base.description)?);
+            let description = resized(adapter.as_ref(), &base.description)?;
+            rows = rows.max(description.vocabulary);
+            additions.push(Addition::read(&origin.model.path, adapter.clone(), &description)?);
         }
     }
+    let vocabulary = (rows > base.description.vocabulary).then_some(rows);
     Ok(ReadyWeights {
         head,
         adapter_files: additions.iter().map(|addition| addition.file.clone()).collect(),
+        vocabulary,
         weights: Weights::open(&origin.base.path, names, additions, origin.expected())?
+            .resized(&base.description, rows)
             .requantised(linears.and_then(|format| Requantised::new(&base.description, format))),
         untied: base.config.untied,
         names,

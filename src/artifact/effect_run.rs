@@ -28,13 +28,15 @@ pub fn run_effect(
     let device = device::open(DeviceChoice::Cpu, 0)?.device;
     let rows = |model: &Model| stated.rows(model.description.vocabulary);
     let Some((adapter, _)) = &origin.adapter else {
-        let load = |directory: &ModelDirectory| -> Result<Vec<Vec<f32>>> {
-            let model = model::load(&directory.path, model::Init::Pretrained, &device)?.model;
-            Ok(rows(&model)?.logits(&model))
+        let load = |directory: &ModelDirectory, vocabulary: usize| -> Result<_> {
+            let mut model = model::load(&directory.path, model::Init::Pretrained, &device)?.model;
+            model.resize_vocabulary(vocabulary)?;
+            Ok((rows(&model)?.logits(&model), model.description.vocabulary))
         };
-        let with = load(&origin.model)?;
+        let (with, vocabulary) = load(&origin.model, 0)?;
         let base = base.filter(|_| stated.has_base());
-        return Ok((with, base.map(load).transpose()?));
+        let base = base.map(|base| load(base, vocabulary)).transpose()?;
+        return Ok((with, base.map(|(scores, _)| scores)));
     };
     let linears = origin.past.weight_format().and_then(formats::named);
     let loaded =

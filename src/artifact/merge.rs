@@ -1,28 +1,32 @@
 //! The weights of a model as a stream, changed by an adapter on the way. Held in memory: the
 //! adapter, and a few rows of one weight.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::composed::{apply_all, refuse_twice};
+use self::rows::read_tensor;
+pub use self::rows::{Change, Rows, Sink};
+use super::composed::refuse_twice;
 use super::merge_experts::{RowsChange, StackedChange};
 use super::merge_saved::{check_saved, replacement};
 use super::peft;
-use super::requantised::{CodedTensor, Requantised};
-use crate::adapters::{Adapter, WeightChange, adapter_file_name, file_name, layer_of, saved_names};
+use super::requantised::Requantised;
+use crate::adapters::{
+    Adapter, EMBEDDING_FACTORS, WeightChange, adapter_file_name, embedding_change, factored_tables,
+    file_name, layer_of, saved_names,
+};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::model::description::{StoredLayout, StoredTensor, StoredTensors};
 use crate::model::{
-    CheckpointNames, Description, LM_HEAD, SCORE, matrix_of_token_rows, token_rows_path,
+    CheckpointNames, Description, LM_HEAD, SCORE, TableKind, matrix_of_token_rows, token_rows_path,
 };
 use crate::weights::{
     Element, OwnedTensor, ShardStream, TensorPlace, read_tensors, shard_names, to_f32,
 };
-
-/// How many bytes are read and written at a time.
-const PIECE_BYTES: usize = 4 << 20;
 
 /// An adapter's tensors, each taken out when its weight comes by.
 pub struct Addition {
@@ -60,6 +64,7 @@ impl Addition {
 
     /// The same beside a base of any kind.
     pub fn open(directory: &Path, adapter: Arc<dyn Adapter>, base: &Description) -> Result<Self> {
+        factored_tables(adapter.as_ref(), base).map_err(|error| error.at(directory))?;
         let (mut tensors, file) = read_tensors(directory, peft::WEIGHTS_FILE)?;
         check_saved(directory, &mut tensors, (adapter.as_ref(), base))?;
         for all in adapter.stacked(base) {
@@ -94,6 +99,9 @@ impl Addition {
         let Some(layer) = path.as_deref().and_then(|path| path.strip_suffix(".weight")) else {
             return Ok(None);
         };
+        if let Some(change) = self.take_of_embedding(place, layer)? {
+            return Ok(Some(change));
+        }
         let mut found = BTreeMap::new();
         for parameter in self.adapter.kind().parameters() {
             if let Some(tensor) = self.tensors.remove(&file_name(layer, parameter)) {
@@ -109,6 +117,33 @@ impl Addition {
         self.change((place, layer), [outputs, inputs], found).map(Some)
     }
 
+    /// What is to be done to an embedding that has factors beside it.
+    fn take_of_embedding(
+        &mut self,
+        place: &TensorPlace,
+        module: &str,
+    ) -> Result<Option<Box<dyn WeightChange>>> {
+        let kind = TableKind::Embedding;
+        let names = EMBEDDING_FACTORS.map(|name| file_name(module, name));
+        let (a, b) = match names.map(|name| self.tensors.remove(&name)) {
+            [Some(a), Some(b)] => (a, b),
+            [None, None] => return Ok(None),
+            _ => return self.misfit(place, "it has one of its two factors alone".to_owned()),
+        };
+        let &[rows, width] = &place.shape[..] else {
+            return self.misfit(place, format!("the weight is {:?}, and no matrix", place.shape));
+        };
+        let rank = self.adapter.settings().of_layer(module).rank;
+        let shapes = kind.dims([rows, width], rank);
+        if a.shape != shapes[0] || b.shape != shapes[1] {
+            let found = format!("{:?} and {:?}", a.shape, b.shape);
+            return self.misfit(place, format!("its factors are {found} in place of {shapes:?}"));
+        }
+        let [a, b] = [a, b].map(|tensor| to_f32(tensor.element, &tensor.bytes));
+        let settings = self.adapter.settings();
+        Ok(Some(Box::new(embedding_change(settings, module, [rows, width], [&a, &b]))))
+    }
+
     /// What was saved in the place of numbers of the weight at `path`.
     fn saved(
         &mut self,
@@ -117,7 +152,7 @@ impl Addition {
     ) -> Option<Result<Box<dyn WeightChange>, String>> {
         let path = if path == LM_HEAD { self.tied.unwrap_or(path) } else { path };
         let rows = adapter_file_name(&token_rows_path(path));
-        let rows = (rows, Some(self.adapter.trainable_token_indices()));
+        let rows = (rows, Some(self.adapter.settings().tokens_of(path)));
         let mut names = saved_names(path).map(|name| (name, None)).chain([rows]);
         let (name, tokens) = names.find(|(name, _)| self.tensors.contains_key(name))?;
         let change = replacement(&self.tensors[&name], tokens, shape);
@@ -195,7 +230,9 @@ impl Addition {
     /// Weights of which all or some rows were saved, and where.
     fn whole(&self) -> impl Iterator<Item = (String, &Path)> {
         let names = self.tensors.keys();
+        let added = |name: &&String| EMBEDDING_FACTORS.iter().any(|factor| name.ends_with(factor));
         let whole = names.filter(|name| layer_of(self.adapter.kind(), name).is_none());
+        let whole = whole.filter(move |name| !added(name));
         let weight = |name: &String| {
             matrix_of_token_rows(name).unwrap_or_else(|| name.replace(".base_layer.", "."))
         };
@@ -233,39 +270,6 @@ pub struct Weights {
     base: PathBuf,
 }
 
-/// Rows of a tensor.
-pub enum Rows<'a> {
-    /// As they lie in the file, in its number format.
-    Unchanged(&'a [u8]),
-    /// With the adapter added.
-    Changed(Change<'a>),
-}
-
-/// Rows that an adapter changes, in f32.
-#[derive(Clone, Copy)]
-pub struct Change<'a> {
-    /// As they were.
-    pub before: &'a [f32],
-    /// What is added.
-    pub added: &'a [f32],
-    /// The sum, not rounded to any shorter format yet.
-    pub after: &'a [f32],
-}
-
-/// Takes the weights as they come.
-pub trait Sink {
-    /// The next file has a tensor more.
-    fn more(&mut self, _name: &'static str, _tensor: OwnedTensor) {}
-    /// A file begins.
-    fn shard(&mut self, shard: &ShardStream) -> Result<()>;
-    /// A tensor begins; its rows come in multiples of the answer, at the end perhaps fewer.
-    fn tensor(&mut self, place: &TensorPlace) -> Result<usize>;
-    /// The next rows of the tensor.
-    fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()>;
-    /// The file has ended.
-    fn end(&mut self) -> Result<()>;
-}
-
 impl Weights {
     /// Opens the weight files of `base`, of which those that `expected` names must have the digests
     /// given there; `text` names those of the text model.
@@ -298,6 +302,23 @@ impl Weights {
         };
         let base = base.to_owned();
         Ok(Self { shards, names: text, additions, requantised: None, head, expected, base })
+    }
+
+    /// The same with so many rows in the matrices that have one for each token: the adapters have
+    /// those that the files lack.
+    #[must_use]
+    pub fn resized(mut self, base: &Description, rows: usize) -> Self {
+        let shape = [base.vocabulary, base.hidden];
+        let names = self.names;
+        let table =
+            |path: &str| path == base.names.embedding || path == LM_HEAD && base.labels.is_none();
+        for shard in &mut self.shards {
+            shard.grow(|place| {
+                let path = names.path_of(&place.name)?;
+                (table(&path) && place.shape == shape).then_some(rows)
+            });
+        }
+        self
     }
 
     /// The same, with other numbers in the place of those of linear layers.
@@ -348,45 +369,6 @@ impl Weights {
             }
         }
         additions.into_iter().try_for_each(Addition::finish).map(|()| files)
-    }
-}
-
-fn read_tensor(
-    (shard, names): (&mut ShardStream, CheckpointNames),
-    place: &TensorPlace,
-    (codes, changes): (Option<CodedTensor>, &[Box<dyn WeightChange>]),
-    sink: &mut dyn Sink,
-) -> Result<()> {
-    let width: usize = place.shape.iter().skip(1).product();
-    let row_bytes = (width * place.element.size()).max(1);
-    let unit = sink.tensor(place)?.max(1);
-    // What is coded is read whole.
-    let count = match &codes {
-        Some(codes) => codes.rows,
-        None => (PIECE_BYTES / row_bytes / unit).max(1) * unit,
-    };
-    let mut buffer = Vec::new();
-    let mut first = 0;
-    loop {
-        let bytes = shard.read(&mut buffer, count * row_bytes)?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        shard.refuse_not_finite(|name| names.path_of(name).is_some())?;
-        let rows = bytes.len() / row_bytes;
-        if codes.is_none() && changes.is_empty() {
-            sink.rows(place, Rows::Unchanged(bytes))?;
-        } else {
-            let mut before = to_f32(place.element, bytes);
-            if let Some(codes) = &codes {
-                before = codes.restored(before);
-            }
-            let (mut after, mut added) = (before.clone(), vec![0.0; before.len()]);
-            apply_all(changes, first, (&mut after, &mut added));
-            let change = Change { before: &before, added: &added, after: &after };
-            sink.rows(place, Rows::Changed(change))?;
-        }
-        first += rows;
     }
 }
 

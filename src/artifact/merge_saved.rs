@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::adapters::{Adapter, Replaced, ReplacedRows, WeightChange, not_tied, tied_copy};
+use crate::adapters::{
+    Adapter, Replaced, ReplacedRows, WeightChange, adapter_file_name, is_copy_of_table, not_tied,
+    tied_copy, whole_weights,
+};
 use crate::error::{Error, Result};
 use crate::model::Description;
 use crate::weights::{OwnedTensor, to_f32};
@@ -21,6 +24,15 @@ pub fn check_saved(
         if count > 0 {
             let what = format!("the adapter holds {count} NaN or infinite numbers in `{name}`");
             return Err(Error::adapter(what).at(directory));
+        }
+    }
+    tensors.retain(|name, _| !is_copy_of_table(name, base));
+    for (path, dims) in whole_weights(adapter, base)? {
+        let saved = tensors.get(&adapter_file_name(path)).map(|tensor| &tensor.shape);
+        if let Some(shape) = saved.filter(|shape| **shape != dims) {
+            let what = format!("the adapter does not fit `{path}`");
+            let why = format!("it has {shape:?} in place of {dims:?}");
+            return Err(Error::adapter(what).at(directory).because(why));
         }
     }
     let Some([copy, of]) = tied_copy(adapter, base) else { return Ok(()) };

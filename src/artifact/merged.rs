@@ -14,17 +14,17 @@ use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weight
 use super::effect::{EXACT, ModelEffect};
 use super::logit_diff::{LogitDiff, Rows};
 use super::measured::{Measured, Trial, not_at_hand};
-use super::open::with_adapter;
+use super::open::{with_adapter, with_rows};
 use super::origin::Origin;
 use super::past::LossChange;
 use super::rewrite::{Rewritten, Rounding, write_merged};
 use super::score_head;
 use crate::adapters::{Label, leaves_base};
 use crate::config::DeviceChoice;
-use crate::device::{self, ComputeConfig};
+use crate::device;
 use crate::error::{Error, Result};
 use crate::event::Evaluation;
-use crate::model::{self, FrozenWeights, Model, ModelJson, TIED, families};
+use crate::model::{self, Model, ModelJson, TIED, families};
 use crate::weights::formats::{self, WeightFormat};
 use crate::weights::{Element, INDEX_FILE};
 
@@ -127,7 +127,7 @@ pub fn merge(
     // Dequantised codes are the numbers of the base's files.
     let linears = linears.filter(|format| formats::makes_codes(*format));
     let (origin, further, label) = origins(request, composed)?;
-    let ReadyWeights { weights, adapter_files, untied, note, names, head } =
+    let ReadyWeights { weights, adapter_files, untied, note, names, head, vocabulary } =
         open_weights(&origin, &further, linears)?;
     let (adapter_files, tokenizer) = match composed {
         Some(parts) => (parts.named(adapter_files)?, parts.tokenizer.clone()),
@@ -136,6 +136,9 @@ pub fn merge(
     request.carry_out(|scratch| {
         let written = write_merged(weights, scratch, element.map(|element| (element, names)))?;
         let base_files = write_rest(&origin, (&tokenizer, scratch), &written, element, untied)?;
+        if let Some(rows) = vocabulary {
+            bundle::change_vocabulary(scratch, rows)?;
+        }
         if let Some(head) = &head {
             score_head::copy(&origin.model.path, scratch)?;
             score_head::write_config(scratch, head)?;
@@ -290,7 +293,7 @@ fn of_several(
     let opened = device::open(DeviceChoice::Cpu, 0)?;
     let rows = Rows::new(&origin.past, merged, &description)?;
     let logits = |path: &Path| -> Result<_> {
-        Ok(rows.logits(&model::load(path, model::Init::Pretrained, &opened.device)?.model))
+        Ok(rows.logits(&with_rows((path, None), description.vocabulary, &opened.device)?))
     };
     let (of_base, of_merged) = (logits(&origin.base.path)?, logits(merged)?);
     ModelEffect::new(&rows, &of_merged, Some(&of_base), EXACT).write(merged)?;
@@ -307,17 +310,16 @@ fn same_weights(origin: &Origin, linears: Option<&'static dyn WeightFormat>) -> 
 fn plain_base(
     mut adapted: Model,
     leaves_base: bool,
-    (base, linears): (&Path, Option<&'static dyn WeightFormat>),
+    base: (&Path, Option<&'static dyn WeightFormat>),
     device: &Device,
 ) -> Result<Model> {
     if leaves_base {
         adapted.linears(&mut |_, linear| linear.adapter = None);
         return Ok(adapted);
     }
+    let vocabulary = adapted.description.vocabulary;
     drop(adapted);
-    let frozen = FrozenWeights { frozen: true, linears, ..FrozenWeights::default() };
-    let computing = ComputeConfig::default();
-    Ok(model::load_for(base, model::Init::Pretrained, device, computing, frozen)?.model)
+    with_rows(base, vocabulary, device)
 }
 
 /// Runs base, adapter and merged model on the same tokens.

@@ -1,6 +1,8 @@
 //! Opens what training made, for use: a model directory, an adapter beside its base, the newest
 //! checkpoint of a run that is not finished, or any that is named.
 
+mod unfinished;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,23 +10,26 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde_json::Value;
 
+use self::unfinished::open_checkpoint;
 use super::past::{Past, other_weights};
 use super::peft;
 use super::score_head;
-use crate::adapters::{self, Adapter};
-use crate::checkpoint::{self, NamedCheckpoint, RestoredCheckpoint};
-use crate::config::{Init, ScoreHead};
+use crate::adapters::{self, Adapter, LoraSettings};
+use crate::checkpoint::{self, NamedCheckpoint};
+use crate::config::ScoreHead;
+use crate::data::{AddedTokens, Codec};
 use crate::device::{self, ComputeConfig};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry, has_file, read_json_hashed};
-use crate::hub::{DEFAULT_REVISION, DataLock, ModelDirectory, RepoKind, RepoName, Supply};
+use crate::hub::{DEFAULT_REVISION, ModelDirectory, RepoKind, RepoName, Supply};
 use crate::model::description::stack_shapes;
 use crate::model::{self, Description, FrozenWeights, Loaded, Model, NewHead};
 use crate::random::Stream;
-use crate::settings;
-use crate::weights::formats::{self, WeightFormat};
-use crate::weights::{Shard, TensorPlace};
+use crate::weights::formats::WeightFormat;
+use crate::weights::{Shard, ShardStream, TensorPlace};
 
+/// How the names of matrices end that have a row for each token.
+const TABLES: [&str; 2] = [".embed_tokens.weight", ".lm_head.weight"];
 /// Largest `adapter_config.json` that is read.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
@@ -34,6 +39,8 @@ pub struct OpenedModel {
     pub model: Model,
     /// Where its tokenizer and chat template lie.
     pub codec: PathBuf,
+    /// Tokens that its run adds to those there.
+    pub added_tokens: AddedTokens,
     /// A chat template in place of the one there.
     pub chat_template: Option<PathBuf>,
     /// What its run handed to the template (`data.template_args`), as far as it is known.
@@ -71,6 +78,21 @@ fn load(
     model::load_for(directory, init, device, ComputeConfig::default(), frozen)
 }
 
+/// A whole model of which nothing is trained, with so many rows for tokens at least: further ones
+/// are what they begin as in training.
+///
+/// # Errors
+/// When it cannot be loaded, or cannot have them.
+pub fn with_rows(
+    (directory, linears): (&Path, Option<&'static dyn WeightFormat>),
+    rows: usize,
+    device: &Device,
+) -> Result<Model> {
+    let mut model = load(directory, model::Init::Pretrained, device, linears, None)?.model;
+    model.resize_vocabulary(rows)?;
+    Ok(model)
+}
+
 /// What is drawn here is replaced at once by what is saved.
 fn new_head(head: &ScoreHead) -> NewHead {
     NewHead { labels: head.labels.len(), stream: Stream::new(0) }
@@ -95,7 +117,14 @@ impl AdapterDirectory {
     pub fn read_hashed(directory: &Path) -> Result<(Self, FileEntry)> {
         let path = directory.join(peft::CONFIG_FILE);
         let (json, entry) = read_json_hashed(&path, peft::CONFIG_FILE, CONFIG_BYTES_MAX)?;
-        Ok((Self::parse(&json).map_err(|error| error.at(&path))?, entry))
+        let mut found = Self::parse(&json).map_err(|error| error.at(&path))?;
+        if let Some(rows) = saved_rows(directory, found.adapter.as_ref()) {
+            let settings = found.adapter.settings();
+            let vocabulary = settings.vocabulary.max(Some(rows));
+            let settings = LoraSettings { vocabulary, ..settings.clone() };
+            found.adapter = found.adapter.with_settings(settings);
+        }
+        Ok((found, entry))
     }
 
     fn parse(json: &Value) -> Result<Self> {
@@ -115,6 +144,17 @@ impl AdapterDirectory {
             adapter,
         })
     }
+}
+
+/// Rows of the matrices that an adapter is saved with whole, by the header of its file; what is
+/// wrong with that is told when it is read.
+fn saved_rows(directory: &Path, adapter: &dyn Adapter) -> Option<usize> {
+    if adapter.modules_to_save().is_empty() {
+        return None;
+    }
+    let shard = ShardStream::open(directory, peft::WEIGHTS_FILE).ok()?;
+    let is_table = |place: &&TensorPlace| TABLES.iter().any(|end| place.name.ends_with(end));
+    shard.places().iter().filter(is_table).filter_map(|place| place.shape.first().copied()).max()
 }
 
 /// Opens a model on a device: a device that fails over it is an error, and what is computed stays
@@ -189,8 +229,28 @@ impl OpenedModel {
         notes: Vec<String>,
     ) -> Self {
         let Loaded { model, files, quantised, .. } = loaded;
-        let (chat_template, score_head) = (None, None);
-        Self { model, codec, chat_template, template_args, files, quantised, notes, score_head }
+        Self {
+            model,
+            codec,
+            added_tokens: AddedTokens::default(),
+            chat_template: None,
+            template_args,
+            files,
+            quantised,
+            notes,
+            score_head: None,
+        }
+    }
+
+    /// Its tokenizer and chat template, or `template` in the place of that, as its run wrote to it.
+    ///
+    /// # Errors
+    /// When they cannot be read, or do not belong to it.
+    pub fn codec(&self, template: Option<&Path>) -> Result<Codec> {
+        let rows = self.model.description.vocabulary;
+        let template = template.or(self.chat_template.as_deref());
+        let codec = Codec::load_for(rows, (&self.codec, &self.added_tokens), template)?;
+        Ok(codec.with_template_args(self.template_args.clone()))
     }
 }
 
@@ -205,7 +265,7 @@ pub fn with_adapter(
     // The small file first: what is wrong with it is said before the large ones are read.
     let head = score_head::find(directory)?;
     let labels = head.as_ref().map(|head| head.labels.len());
-    let description = model::inspect_for(base, labels)?.description;
+    let description = adapters::resized(adapter, &model::inspect_for(base, labels)?.description)?;
     let shard = read_weights(directory, adapter, &description)?;
     let mut loaded = load(base, model::Init::Pretrained, device, linears, head.as_ref())?;
     attach(&mut loaded.model, adapter)?;
@@ -265,7 +325,8 @@ fn fits(description: &Description, adapter: &dyn Adapter, places: &[TensorPlace]
         }
         expected.insert(copy, vec![description.vocabulary, description.hidden]);
     }
-    for place in places {
+    let is_copy = |place: &&TensorPlace| adapters::is_copy_of_table(&place.name, description);
+    for place in places.iter().filter(|place| !is_copy(place)) {
         let (name, found) = (&place.name, &place.shape);
         let Some(wanted) = expected.remove(name) else {
             return Err(Error::weights(format!("the model has no place for the tensor `{name}`")));
@@ -325,75 +386,4 @@ pub fn base_of(
 fn attach(model: &mut Model, adapter: &dyn Adapter) -> Result<()> {
     // The values drawn here are replaced at once by those of the file.
     adapters::attach(model, adapter, Stream::new(0)).map(|_| ())
-}
-
-/// The first of the checkpoints of a run that is intact.
-fn open_checkpoint(
-    run: &Path,
-    folders: Vec<PathBuf>,
-    linears: Option<&'static dyn WeightFormat>,
-    device: &Device,
-    supply: &Supply,
-) -> Result<OpenedModel> {
-    let config = settings::load(&run.join("config.toml"), &[])?.config;
-    // The commit that the run began with, wherever the branch is now.
-    let lock = DataLock::of_run(run)?;
-    let commit = lock.and_then(|lock| lock.model).and_then(|model| model.commit);
-    let revision = commit.as_deref().unwrap_or(&config.model.revision);
-    let base = supply.find(&config.model.base, revision)?.as_base()?;
-    let init = match config.model.init {
-        Init::Pretrained => model::Init::Pretrained,
-        Init::Random => model::Init::Random(Stream::new(config.seed)),
-    };
-    let adapter = adapters::of_run_on(&config, &base.path)?;
-    let head = score_head::read(run)?;
-    let head = head.as_ref();
-    if let (Some(format), true) = (linears, adapter.as_ref().is_some_and(|of| of.changes_base())) {
-        let what = "the adapter of this checkpoint changes the weights of its base";
-        let why = format!("they cannot be in {}", format.name());
-        return Err(Error::checkpoint(what).at(run).because(why));
-    }
-    let mut loaded = match (&adapter, linears) {
-        (Some(adapter), _) => {
-            let mut loaded = load(&base.path, init, device, linears, head)?;
-            attach(&mut loaded.model, adapter.as_ref())?;
-            loaded
-        }
-        (None, None) => {
-            let frozen = FrozenWeights { head: head.map(new_head), ..FrozenWeights::default() };
-            let computing = ComputeConfig::default();
-            let mut loaded = model::load_for(&base.path, init, device, computing, frozen)?;
-            adapters::unfreeze_all(&mut loaded.model);
-            loaded
-        }
-        (None, Some(format)) => {
-            let what = "a checkpoint of full training has weights of its own";
-            let why = format!("only those of a base model are taken in {}", format.name());
-            return Err(Error::checkpoint(what).at(run).because(why));
-        }
-    };
-    let trained = formats::chosen(&config.owned).filter(|format| formats::makes_codes(*format));
-    let trained = trained.map(|format| format.name());
-    let other = other_weights(trained, linears);
-    let mut last = Error::checkpoint("this run has no intact checkpoint").at(run);
-    for folder in folders {
-        match RestoredCheckpoint::open(&folder) {
-            Ok(found) => {
-                let shard = Shard::read(&found.folder, found.weights_name())?;
-                shard.refuse_not_finite().map_err(|error| error.at(&found.folder))?;
-                checkpoint::put(&mut loaded.model, &shard, adapters::file_name_of)?;
-                loaded.files = below_base(loaded.files);
-                loaded.files.push(shard.entry.clone());
-                let notes = loaded.note.clone().into_iter().chain(other).collect();
-                let args = config.data.template_args;
-                return Ok(OpenedModel {
-                    chat_template: config.data.chat_template.map(PathBuf::from),
-                    score_head: head.cloned(),
-                    ..OpenedModel::new(loaded, base.path, args, notes)
-                });
-            }
-            Err(error) => last = last.because(error.into_what()),
-        }
-    }
-    Err(last)
 }

@@ -1,6 +1,6 @@
 //! What the lineage of a model tells of its making.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -120,6 +120,17 @@ impl Past {
     /// The format in which its run kept the weights of the base, if that was chosen.
     pub fn weight_format(&self) -> Option<&str> {
         formats::chosen_in(&self.resolved)
+    }
+
+    /// Tokens that its run added to those of its base.
+    pub fn added_tokens(&self) -> BTreeSet<String> {
+        let lists = ["model.add_tokens", "model.add_special_tokens"];
+        let written = lists.iter().filter_map(|key| literal(self.resolved.get(*key)?));
+        let texts = |list: Value| -> Vec<String> {
+            let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+            texts.map(str::to_owned).collect()
+        };
+        written.flat_map(texts).collect()
     }
 
     /// What its run handed to the chat template, by name.

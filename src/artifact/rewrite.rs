@@ -156,7 +156,8 @@ impl Sink for Copy<'_> {
     fn shard(&mut self, shard: &ShardStream) -> Result<()> {
         // The sums have no place in blocks, and take that of the numbers that they stand for.
         let in_blocks = shard.places().iter().any(|place| place.blocks.is_some());
-        let (header, mut begins) = match self.format.is_some() || in_blocks {
+        let another = self.format.is_some() || in_blocks || shard.grows();
+        let (header, mut begins) = match another {
             false => (without_binding(shard.header())?, BTreeMap::new()),
             true => in_format(shard, |place| self.format(place))?,
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use crate::adapters::is_copy_of_table;
 use crate::engine::optimizers::{Kept, UpdatedParameter};
 use crate::engine::{OptimizerState, StateByPath};
 use crate::error::{Error, Result};
@@ -165,12 +166,10 @@ pub fn put_stacked(
             self.set(path, parameter);
         }
     }
+    let is_copy = |name: &str| copy == Some(name) || is_copy_of_table(name, &model.description);
     let mut tensors = BTreeMap::new();
-    for tensor in shard.tensors()? {
+    for tensor in shard.tensors()?.into_iter().filter(|tensor| !is_copy(&tensor.name)) {
         tensors.insert(tensor.name, (tensor.shape, to_f32(tensor.element, tensor.bytes)));
-    }
-    if let Some(copy) = copy {
-        tensors.remove(copy);
     }
     for all in stacked {
         let Some((shape, numbers)) = tensors.remove(&all.name) else { continue };

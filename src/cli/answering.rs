@@ -162,9 +162,9 @@ impl ModelArgs {
         let base = BaseChoice { instead: self.base.as_deref(), linears: self.weights.format() };
         let model = opened_on(&opened, || open(&self.model, base, &opened.device, &supply))?;
         model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
-        let template = self.chat_template.as_deref().or(model.chat_template.as_deref());
         let args_of_run = model.template_args.clone().into_iter();
-        let codec = Codec::load_for(model.model.description.vocabulary, &model.codec, template)?
+        let codec = model
+            .codec(self.chat_template.as_deref())?
             .with_template_args(args_of_run.chain(self.template_args.iter().cloned()));
         Ok((opened, model, codec))
     }

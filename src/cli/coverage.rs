@@ -10,7 +10,7 @@ use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{data_json, data_lines, named_device, talk};
 use crate::config::DeviceChoice;
 use crate::coverage::{self, Candidate, Coverage, Measured, Reference, Thresholds};
-use crate::data::{Case, CaseSettings, Codec, cases, cases_of};
+use crate::data::{Case, CaseSettings, cases, cases_of};
 use crate::device;
 use crate::error::{Context, Error, Result};
 use crate::evaluation::{Subject, Suite};
@@ -219,9 +219,7 @@ fn measure(args: &MeasureArgs) -> Result<()> {
     }
     let supply = supply(args)?;
     let model = opened(args, name, &supply)?;
-    let rows = model.model.description.vocabulary;
-    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
-        .with_template_args(model.template_args.clone());
+    let codec = model.codec(None)?;
     let OpenedModel { model, files, quantised, score_head, .. } = &model;
     let (quantised, score_head) = (*quantised, score_head.as_ref());
     let subject = Subject { name, model, codec: &codec, files, quantised, score_head };

@@ -10,7 +10,6 @@ use crate::artifact::open::{BaseChoice, open, opened_on};
 use crate::checkpoint::NamedCheckpoint;
 use crate::cli::weight_format::WeightFormatArgs;
 use crate::cli::{data_json, data_lines, named_device, talk};
-use crate::data::Codec;
 use crate::device;
 use crate::error::{Context, Result};
 use crate::evaluation::{Report, Subject, Suite, Watcher, evaluate};
@@ -77,9 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     model.notes.iter().for_each(|note| talk(&format!("note: {note}")));
     let (cache, bar) = (cache_home()?, Bar::new(args.quiet));
     let kept = (cache.as_path(), args.fresh);
-    let rows = model.model.description.vocabulary;
-    let codec = Codec::load_for(rows, &model.codec, model.chat_template.as_deref())?
-        .with_template_args(model.template_args.clone());
+    let codec = model.codec(None)?;
     let (name, quantised) = (args.model.as_str(), model.quantised);
     let score_head = model.score_head.as_ref();
     let (model, files) = (&model.model, model.files.as_slice());

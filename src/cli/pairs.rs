@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::output::data_pieces;
 use crate::cli::{data_json, data_line, talk};
 use crate::config::Loaded;
-use crate::data::{Codec, ExampleSpan, preference_pairs};
+use crate::data::{AddedTokens, Codec, ExampleSpan, preference_pairs};
 use crate::error::Result;
 use crate::hub::Supply;
 
@@ -16,7 +16,10 @@ use crate::hub::Supply;
 pub fn show(loaded: &Loaded, supply: &Arc<Supply>, json: bool, rows: usize) -> Result<()> {
     let config = &loaded.config;
     let template = config.data.chat_template.as_deref().map(std::path::Path::new);
-    let codec = || -> Result<Codec> { Codec::load(&supply.base(&config.model)?.path, template) };
+    let codec = || -> Result<Codec> {
+        let added = AddedTokens::of(&config.model)?;
+        Codec::load_with(&added, &supply.base(&config.model)?.path, template)
+    };
     let (pairs, warnings) = preference_pairs(&config.data, supply, codec, rows)?;
     warnings.iter().for_each(|text| talk(&format!("warning: {text}")));
     for pair in pairs {

@@ -18,7 +18,6 @@ use crate::cli::eval::Bar;
 use crate::cli::notified::{notified, tell as tell_of};
 use crate::cli::promote::ChannelArgs;
 use crate::cli::{data_json, data_line, named_device, talk, talk_of};
-use crate::data::Codec;
 use crate::device;
 use crate::error::{Error, ErrorCode, Result, printable};
 use crate::evaluation::{Report, Subject, Suite, evaluate};
@@ -258,9 +257,7 @@ impl Watch<'_> {
         let opened = open(&path, base, &self.device.device, &supply)?;
         same_bytes(&opened.files, &resolved)?;
         opened.notes.iter().for_each(|note| talk(&format!("note: {note}")));
-        let rows = opened.model.description.vocabulary;
-        let codec = Codec::load_for(rows, &opened.codec, opened.chat_template.as_deref())?
-            .with_template_args(opened.template_args.clone());
+        let codec = opened.codec(None)?;
         let OpenedModel { model, files, quantised, score_head, .. } = &opened;
         let (quantised, score_head) = (*quantised, score_head.as_ref());
         let subject = Subject { name: &path, model, codec: &codec, files, quantised, score_head };

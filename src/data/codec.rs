@@ -9,7 +9,7 @@ use super::formats::{Conversation, Fields};
 use super::mask::PROBE;
 use super::renderer::TemplateRenderer;
 use super::template::Templates;
-use super::tokens::{Begun, TokenBudget, Tokenizer};
+use super::tokens::{AddedTokens, Begun, TokenBudget, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 
@@ -37,13 +37,26 @@ impl Codec {
     /// Reads the tokenizer and the template of a model directory; `chat_template` is a file to use
     /// in place of the model's own.
     pub fn load(model_dir: &Path, chat_template: Option<&Path>) -> Result<Self> {
-        Self::with(Tokenizer::load(model_dir)?, model_dir, chat_template)
+        Self::load_with(&AddedTokens::default(), model_dir, chat_template)
+    }
+
+    /// The same with tokens beside those of the tokenizer.
+    pub fn load_with(
+        added: &AddedTokens,
+        model_dir: &Path,
+        chat_template: Option<&Path>,
+    ) -> Result<Self> {
+        Self::with(Tokenizer::load_with(model_dir, added)?, model_dir, chat_template)
     }
 
     /// The same for a model with so many rows in its embedding, to which the directory may not
     /// belong: tokens without a row are refused.
-    pub fn load_for(rows: usize, model_dir: &Path, chat_template: Option<&Path>) -> Result<Self> {
-        let tokenizer = Tokenizer::load(model_dir)?.for_rows(rows);
+    pub fn load_for(
+        rows: usize,
+        (model_dir, added): (&Path, &AddedTokens),
+        chat_template: Option<&Path>,
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::load_with(model_dir, added)?.for_rows(rows);
         let tokenizer = tokenizer.map_err(|error| error.at(model_dir))?;
         Self::with(tokenizer, model_dir, chat_template)
     }

@@ -18,6 +18,7 @@ use super::plan::{Cursor, Plan};
 use super::statistics::Statistics;
 use super::store::Store;
 use super::survey;
+use super::tokens::AddedTokens;
 use super::validation;
 use super::watch::RecordWatch;
 use super::window::Recipe;
@@ -62,16 +63,18 @@ pub struct Corpus {
     admitted: Mutex<Option<(u64, u64)>>,
 }
 
-/// Finds the data of a configuration and reads as much of it as is needed to start.
+/// Finds the data of a configuration and reads as much of it as is needed to start, in the tokens
+/// of a model directory and those that are added to them.
 pub fn open(
     config: &DataConfig,
-    model_dir: &Path,
+    (model_dir, added): (&Path, &AddedTokens),
     supply: &Arc<Supply>,
     cache: &Path,
     extent: Extent,
     max_records: u64,
 ) -> Result<Corpus> {
-    let codec = Codec::load(model_dir, config.chat_template.as_deref().map(Path::new))?;
+    let template = config.chat_template.as_deref().map(Path::new);
+    let codec = Codec::load_with(added, model_dir, template)?;
     let codec = Arc::new(codec.with_template_args(config.template_args.clone()));
     open_watched(config, &codec, supply, cache, extent, max_records, None)
 }

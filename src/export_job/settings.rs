@@ -59,8 +59,8 @@ pub(super) struct JobSettings {
     pub has_adapter: bool,
     /// The base as others load it, and its revision.
     pub base: (String, Option<String>),
-    /// Tokens whose rows of the embedding are trained.
-    tokens: Vec<usize>,
+    /// Tokens whose rows are trained: of the embedding, and of an output head of its own.
+    tokens: [Vec<usize>; 2],
 }
 
 impl JobSettings {
@@ -73,7 +73,10 @@ impl JobSettings {
             rows: (train.micro_batch_size * train.gradient_accumulation_steps) as u64,
             has_adapter: adapter.is_some(),
             base: base_of(prepared),
-            tokens: adapter.as_ref().map_or(Vec::new(), |it| it.trainable_token_indices().to_vec()),
+            tokens: adapter.as_ref().map_or_else(Default::default, |adapter| {
+                let settings = adapter.settings();
+                [&settings.trainable_token_indices, &settings.head_token_indices].map(Vec::clone)
+            }),
         }
     }
 
@@ -92,9 +95,16 @@ impl JobSettings {
         self.get(key)?.parse().ok()
     }
 
-    /// The numbers of all tokens whose rows are trained, under this name.
+    /// The numbers of all tokens whose rows are trained, under this name, as PEFT has them.
     pub fn tokens(&self, name: &str) -> Became {
-        if self.tokens.is_empty() { Became::Nothing } else { one(name, self.tokens.clone()) }
+        match self.tokens.each_ref().map(Vec::as_slice) {
+            [[], []] => Became::Nothing,
+            [tokens, []] => one(name, tokens),
+            [[], of_head] => one(name, serde_json::json!({"lm_head": of_head})),
+            [tokens, of_head] => {
+                one(name, serde_json::json!({"embed_tokens": tokens, "lm_head": of_head}))
+            }
+        }
     }
 
     /// It as a JSON value.

@@ -3,6 +3,8 @@
 use super::settings::Rule::{Here, InRows, Is, Make, Without};
 use super::settings::{Became, JobSettings, Rule, one};
 
+const ADDED: &str = "add them to the base's tokenizer first, in this order, and resize its embedding and head to \
+                     it: rows have their ids";
 const NOT_EXPORTED: &str = "it belongs to an objective that is not exported";
 const ITS_OWN_EVALUATION: &str = "answers and suites are this program's own: `firebrand eval`";
 
@@ -15,6 +17,8 @@ pub(super) const SETTINGS: &[(&str, Rule)] = &[
     ("model.revision", Here),
     ("model.trusted_keys", Here),
     ("model.adapter", Without("the adapter to begin with must be merged, or loaded by hand")),
+    ("model.add_tokens", Without(ADDED)),
+    ("model.add_special_tokens", Without(ADDED)),
     ("model.init", Without("weights are loaded, not drawn")),
     ("data.*", InRows),
     ("train.epochs", Here), // `max_steps` says how long it is

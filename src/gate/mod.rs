@@ -45,6 +45,7 @@ pub use policy_keys::KEYS as POLICY_KEYS;
 pub use start::{POLICY_FILE, SUITE_FILE, Start, start};
 
 use crate::artifact::open::{BaseChoice, OpenedModel, open};
+use crate::artifact::past::Past;
 use crate::config::ScoreHead;
 use crate::coverage::Coverage;
 use crate::data::{Cases, Codec, cases};
@@ -136,9 +137,7 @@ pub fn judge(request: &Request) -> Result<Report> {
 fn see(request: &Request, name: &str) -> Result<Seen> {
     let opened = open(name, BaseChoice::default(), &request.device.device, request.supply)?;
     opened.notes.iter().for_each(|note| request.watcher.warn(&format!("{name}: {note}")));
-    let rows = opened.model.description.vocabulary;
-    let codec = Codec::load_for(rows, &opened.codec, opened.chat_template.as_deref())?
-        .with_template_args(opened.template_args.clone());
+    let codec = opened.codec(None)?;
     let OpenedModel { model, files, quantised, score_head, .. } = &opened;
     let (quantised, score_head) = (*quantised, score_head.as_ref());
     let subject = Subject { name, model, codec: &codec, files, quantised, score_head };
@@ -244,6 +243,7 @@ fn tokens(
     let wanted = tokenizer::Wanted {
         recorded: family.and_then(tokenizer::recorded),
         others: of_base.into_iter().chain(of_baseline).collect(),
+        added: Past::read(request.candidate)?.added_tokens(),
         vocabulary: vocabulary(request),
         allow_change: checks.allow_tokenizer_change,
     };

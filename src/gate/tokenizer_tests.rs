@@ -49,6 +49,7 @@ fn wanted<'a>(recorded: Option<&Tokenizer>, others: &[(&'a str, &'a Tokenizer)])
     Wanted {
         recorded: recorded.map(Tokenizer::digest),
         others: others.iter().map(other).collect(),
+        added: BTreeSet::new(),
         vocabulary: Some(512),
         allow_change: false,
     }
@@ -73,6 +74,23 @@ fn swapped_ids_fail_against_whoever_has_them_right() {
     let allowed = Wanted { allow_change: true, ..wanted(Some(&good), &[("its base", &good)]) };
     assert_eq!(of(&bad, &allowed).0, TestOutcome::Passed);
     assert_eq!(of(&good, &wanted(None, &[])).0, TestOutcome::Undecided);
+    // Tokens that the run added are no difference, and nothing else is excused by them.
+    let more = tokenizer(|value| {
+        let id = good.vocabulary_size();
+        let token = json!({"id": id, "content": "<tool>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": false});
+        value["added_tokens"].as_array_mut().unwrap().push(token);
+    });
+    let others = [("its base", &good), ("the baseline", &good)];
+    assert_eq!(of(&more, &wanted(Some(&good), &others)).0, TestOutcome::Failed);
+    let with = |others| Wanted {
+        added: BTreeSet::from(["<tool>".to_owned()]),
+        ..wanted(Some(&good), others)
+    };
+    let (outcome, detail) = of(&more, &with(&others));
+    assert_eq!(outcome, TestOutcome::Passed, "{detail}");
+    assert_eq!(of(&bad, &with(&others)).0, TestOutcome::Failed);
+    assert_eq!(of(&more, &with(&[])).0, TestOutcome::Undecided);
     // Another file with the same tokens.
     let spaced = written(|_| {}, true);
     assert_ne!(spaced.digest(), good.digest());

@@ -37,8 +37,8 @@ const SETTINGS: &[(&str, Action)] = &[
     ("tokenizer_use_fast", Nothing),
     ("tokenizer_legacy", Nothing),
     ("tokenizer_use_mistral_common", Without(TOKENS)),
-    ("special_tokens", Without(TOKENS)),
-    ("tokens", Without(TOKENS)),
+    ("special_tokens", Make(special_tokens)),
+    ("tokens", Key("model.add_tokens")),
     ("added_tokens_overrides", Without(TOKENS)),
     ("resize_token_embeddings_to_32x", Without(TOKENS)),
     ("eot_tokens", Without("turns end as the chat template and the model's settings say")),
@@ -218,6 +218,14 @@ const SETTINGS: &[(&str, Action)] = &[
     ("context_parallel_size", Without(ONE_DEVICE)),
     ("expert_parallel_size", Without(ONE_DEVICE)),
 ];
+
+/// Those that are added; the others are of the tokenizer.
+fn special_tokens(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    let YamlValue::Map(all) = &node.value else { return Err(TOKENS.to_owned()) };
+    let added = node.get("additional_special_tokens");
+    added.map_or(Ok(()), |list| draft.take("model.add_special_tokens", list))?;
+    if all.len() > usize::from(added.is_some()) { Err(TOKENS.to_owned()) } else { Ok(()) }
+}
 
 /// Tokens of the input embedding: a list, or one under the name of that module.
 fn token_indices(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {

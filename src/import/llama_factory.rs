@@ -34,6 +34,9 @@ const SETTINGS: &[(&str, Action)] = &[
         }),
     ),
     ("adapter_name_or_path", Key("model.adapter")),
+    ("add_tokens", Make(|node, draft| added(node, draft, "model.add_tokens"))),
+    ("add_special_tokens", Make(|node, draft| added(node, draft, "model.add_special_tokens"))),
+    ("resize_vocab", Nothing), // where it is needed
     ("stage", Make(stage)),
     ("finetuning_type", Make(method)),
     (
@@ -168,6 +171,13 @@ const SETTINGS: &[(&str, Action)] = &[
     ("use_kt", Without("a run uses one device")),
     ("kt_config", Without("a run uses one device")),
 ];
+
+/// Tokens between commas.
+fn added(node: &YamlNode, draft: &mut Draft, key: &'static str) -> Result<(), String> {
+    let text = node.text().ok_or_else(|| format!("`{key}` takes texts"))?;
+    let tokens: Vec<String> = text.split(',').map(|token| quoted(token.trim())).collect();
+    draft.put(key, format!("[{}]", tokens.join(", ")))
+}
 
 fn stage(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     match node.text() {

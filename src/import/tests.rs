@@ -33,7 +33,8 @@ fn an_axolotl_file_becomes_a_configuration() {
                 tf32: false\ngradient_checkpointing: true\nresume_from_checkpoint:\n\
                 logging_steps: 1\nflash_attention: true\nwarmup_ratio: 0.1\nevals_per_epoch: 4\n\
                 neftune_noise_alpha: 5\nsample_pakking: true\nspecial_tokens:\n  \
-                pad_token: \"<|end|>\"\n";
+                pad_token: \"<|end|>\"\n  additional_special_tokens: [\"<|call|>\"]\n\
+                tokens: [\"<think>\", \"</think>\"]\n";
     let rate = "\nlearning_rate = 0.0002\n"; // snapshots do not show it
     assert!(imported("lora.yml", text).toml.contains(rate));
     says(
@@ -44,6 +45,8 @@ fn an_axolotl_file_becomes_a_configuration() {
 
 [model]
 base = "NousResearch/Llama-3.2-1B"
+add_tokens = ["<think>", "</think>"]
+add_special_tokens = ["<|call|>"]
 weight_format = "int8"
 
 [data]
@@ -106,7 +109,8 @@ fn a_llama_factory_file_becomes_a_configuration() {
                 max_samples: 1000\noutput_dir: saves/qwen3\nlogging_steps: 10\nsave_steps: 500\n\
                 per_device_train_batch_size: 1\ngradient_accumulation_steps: 8\n\
                 learning_rate: 1.0e-4\nnum_train_epochs: 3.0\nlr_scheduler_type: cosine\n\
-                warmup_ratio: 0.1\nbf16: true\nsave_total_limit: 1\n";
+                warmup_ratio: 0.1\nbf16: true\nsave_total_limit: 1\n\
+                add_tokens: <a>, <b>\nresize_vocab: true\n";
     assert!(imported("sft.yaml", text).toml.contains("\nlearning_rate = 0.0001\n"));
     says(
         told(&imported("sft.yaml", text)),
@@ -116,6 +120,7 @@ fn a_llama_factory_file_becomes_a_configuration() {
 
 [model]
 base = "Qwen/Qwen3-0.6B"
+add_tokens = ["<a>", "<b>"]
 
 [data]
 max_seq_len = 512
@@ -153,7 +158,7 @@ path = "data/mine.jsonl"
 # line 8, template: qwen3: the model's own chat template is used; `data.chat_template` names a Jinja file
 # line 10, max_samples: 1000: all records are trained on; `train.max_steps` ends a run
 
-# What these choose is done by itself: logging_steps
+# What these choose is done by itself: logging_steps, resize_vocab
 LEFT 2 trust_remote_code: true: no code of a model is run: the families that are known are built in
 LEFT 8 template: qwen3: the model's own chat template is used; `data.chat_template` names a Jinja file
 LEFT 10 max_samples: 1000: all records are trained on; `train.max_steps` ends a run

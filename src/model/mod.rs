@@ -21,6 +21,7 @@ mod parameter;
 mod sampling;
 mod shared;
 mod side_streams;
+mod table_factors;
 mod token_rows;
 mod vocabulary_matrix;
 
@@ -48,6 +49,7 @@ pub use noise::EmbeddingNoise;
 pub use parameter::{Parameter, Visitor, count_trainable};
 pub use sampling::{Filters, Sampling};
 pub use side_streams::SideStreams;
+pub use table_factors::{TableFactors, TableKind};
 pub use token_rows::{TokenRows, matrix_of_token_rows, token_rows_path};
 pub use vocabulary_matrix::{VocabularyMatrix, piece_of};
 
@@ -133,6 +135,24 @@ impl Model {
         let matrices = self.head.matrix.iter_mut().chain([&mut self.embedding.matrix]);
         let matrices = matrices.chain(tables);
         matrices.for_each(|matrix| matrix.round(format));
+    }
+
+    /// Gives the embedding, and an output head of its own, so many rows in all; new ones begin as
+    /// the mean of the others ([`VocabularyMatrix::extend`]). Before anything is trained.
+    ///
+    /// # Errors
+    /// Those of [`Description::resized`].
+    pub fn resize_vocabulary(&mut self, rows: usize) -> Result<()> {
+        let more = rows.saturating_sub(self.description.vocabulary);
+        if more == 0 {
+            return Ok(());
+        }
+        self.description = self.description.resized(rows)?;
+        let limit = self.computing.limits.rows(self.description.hidden);
+        self.embedding.matrix.extend(more, limit);
+        let head = self.head.matrix.iter_mut().filter(|matrix| matrix.path() == LM_HEAD);
+        head.for_each(|matrix| matrix.extend(more, limit));
+        Ok(())
     }
 
     /// Puts frozen matrices of linear layers of one input below each other on a GPU, so that one

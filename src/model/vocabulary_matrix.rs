@@ -7,9 +7,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
-use crate::model::{Gradients, Parameter, TokenRows, Visitor};
+use crate::model::{Gradients, Parameter, TableFactors, TokenRows, Visitor};
 use crate::ops::cpu;
-use crate::ops::{from_vec, indices, product, wide};
+use crate::ops::{from_vec, host, indices, product, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// What stands between the path of a matrix and the number of its piece.
@@ -31,6 +31,8 @@ pub struct VocabularyMatrix {
     coded: Option<CodedTable>,
     /// Rows that are trained while the pieces are frozen.
     token_rows: Option<TokenRows>,
+    /// What an adapter adds to it.
+    pub factors: Option<TableFactors>,
 }
 
 /// Rows that nothing trains, on the host.
@@ -70,20 +72,64 @@ impl VocabularyMatrix {
     /// From its pieces, in order.
     pub fn new(path: &'static str, pieces: Vec<Parameter<2>>) -> Self {
         assert!(!pieces.is_empty(), "a matrix has rows");
-        Self { path, pieces, coded: None, token_rows: None }
+        Self { path, pieces, coded: None, token_rows: None, factors: None }
     }
 
     /// Of codes that stay as they are.
     pub fn coded(path: &'static str, codes: Arc<dyn CodedMatrix>, rounds: bool) -> Self {
         let coded = Some(CodedTable { codes, rounds });
-        Self { path, pieces: Vec::new(), coded, token_rows: None }
+        Self { path, pieces: Vec::new(), coded, token_rows: None, factors: None }
     }
 
     /// The same rows once more, in memory once.
     pub(super) fn sharing(&self) -> Self {
         let coded = self.coded.as_ref();
         let coded = coded.map(|it| CodedTable { codes: Arc::clone(&it.codes), rounds: it.rounds });
-        Self { path: self.path, pieces: self.pieces.clone(), coded, token_rows: None }
+        let (path, pieces) = (self.path, self.pieces.clone());
+        Self { path, pieces, coded, token_rows: None, factors: None }
+    }
+
+    /// So many rows more, each the mean of those that there are: what transformers'
+    /// `resize_token_embeddings` draws new rows around, at a distance of some hundred-thousandths
+    /// of their spread. No tensor gets more rows than `limit`.
+    pub fn extend(&mut self, count: usize, limit: usize) {
+        self.dequantise();
+        let mean = self.mean();
+        let mut left = count;
+        while left > 0 {
+            let last = self.pieces.last_mut().expect("a matrix has rows");
+            let room = limit.saturating_sub(last.value.dims()[0]);
+            let more = left.min(if room > 0 { room } else { limit.max(1) });
+            let device = last.value.device();
+            let values = from_vec(mean.repeat(more), [more, mean.len()], &device);
+            let values = values.cast(FloatDType::from(last.value.dtype()));
+            match room > 0 {
+                true => last.value = Tensor::cat(vec![last.value.clone(), values], 0),
+                false => self.pieces.push(Parameter::frozen(values)),
+            }
+            left -= more;
+        }
+    }
+
+    /// The mean of all rows, summed in 64 bits in the order of the rows.
+    fn mean(&self) -> Vec<f32> {
+        const PIECE: usize = 1 << 20;
+        let width = self.pieces[0].value.dims()[1];
+        let (mut sums, mut rows) = (vec![0.0_f64; width], 0);
+        for piece in &self.pieces {
+            let count = piece.value.dims()[0];
+            let step = (PIECE / width).max(1);
+            for first in (0..count).step_by(step) {
+                let part = piece.value.clone().narrow(0, first, step.min(count - first));
+                for row in host(wide(part)).chunks_exact(width) {
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+                }
+            }
+            rows += count;
+        }
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+        // vocabularies are small, and weights are f32
+        sums.into_iter().map(|sum| (sum / rows as f64) as f32).collect()
     }
 
     /// Trains the rows of these tokens from now on, beside the others, which stay frozen.
@@ -127,13 +173,17 @@ impl VocabularyMatrix {
         self.pieces.first().is_some_and(|piece| piece.trainable)
     }
 
-    /// Does training change it, or rows of it?
+    /// Does training change it, or rows of it, or what is added to it?
     pub fn learns(&self) -> bool {
-        self.trainable() || self.token_rows.is_some()
+        self.trainable() || self.token_rows.is_some() || self.factors.is_some()
     }
 
-    /// The matrix for the kernels of the CPU; none if it is in more than one piece, or elsewhere.
+    /// The matrix for the kernels of the CPU; none if it is in more than one piece, or elsewhere,
+    /// or something is added to it.
     pub fn held(&self) -> Option<cpu::HostTensor> {
+        if self.factors.is_some() {
+            return None;
+        }
         match (&self.coded, self.pieces.as_slice()) {
             (Some(coded), _) => Some(cpu::HostTensor::coded(coded.codes.clone())),
             (None, [whole]) => cpu::HostTensor::of(&whole.value),
@@ -161,6 +211,9 @@ impl VocabularyMatrix {
                     visitor.matrix(&format!("{}{PIECE}{number}", self.path), piece);
                 }
             }
+        }
+        if let Some(factors) = &mut self.factors {
+            factors.visit(visitor);
         }
         if let Some(rows) = &mut self.token_rows {
             rows.visit(visitor);
@@ -190,6 +243,11 @@ impl VocabularyMatrix {
 
     /// The rows of tokens, `[tokens, hidden]`, in 32 bits.
     pub fn rows(&self, tokens: &Tensor<1, Int>) -> Tensor<2> {
+        let rows = self.own_rows(tokens);
+        self.factors.iter().fold(rows, |rows, factors| rows + factors.rows(tokens))
+    }
+
+    fn own_rows(&self, tokens: &Tensor<1, Int>) -> Tensor<2> {
         if let Some(coded) = &self.coded {
             return coded.rows(tokens);
         }
@@ -205,6 +263,11 @@ impl VocabularyMatrix {
 
     /// `x · matrixᵀ` for `x: [tokens, hidden]`: a score for each token of the vocabulary.
     pub fn scores(&self, x: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
+        let scores = self.own_scores(x, computing);
+        self.factors.iter().fold(scores, |scores, factors| scores + factors.scores(x, computing))
+    }
+
+    fn own_scores(&self, x: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         if let Some(coded) = &self.coded {
             let held = cpu::HostTensor::coded(coded.codes.clone());
             let scores = cpu::project_with(x, &held, computing);
@@ -223,6 +286,11 @@ impl VocabularyMatrix {
 
     /// `d · matrix` for `d: [tokens, vocabulary]`: the gradient of [`Self::scores`] for its input.
     pub fn back(&self, d: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
+        let back = self.own_back(d, computing);
+        self.factors.iter().fold(back, |back, factors| back + factors.back(d, computing))
+    }
+
+    fn own_back(&self, d: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         if let Some(coded) = &self.coded {
             return product(d.clone(), coded.values(), computing.arithmetic);
         }
@@ -245,6 +313,9 @@ impl VocabularyMatrix {
         if let Some(rows) = &self.token_rows {
             return rows.add_scores_gradient(sums, (rows.scores(d), x), Some((tokens, more)));
         }
+        if let Some(factors) = &self.factors {
+            return factors.add_scores_gradient(sums, (d, x), (tokens, more), computing);
+        }
         for (number, (first, piece)) in self.parts().enumerate() {
             let d = columns(d, first, piece).transpose();
             let gradient = product(d, x.clone(), computing.arithmetic);
@@ -257,6 +328,9 @@ impl VocabularyMatrix {
     pub fn add_rows_gradient(&self, sums: &mut Gradients, tokens: &Tensor<1, Int>, d: &Tensor<2>) {
         if let Some(rows) = &self.token_rows {
             return rows.add_rows_gradient(sums, tokens, d);
+        }
+        if let Some(factors) = &self.factors {
+            return factors.add_rows_gradient(sums, tokens, d);
         }
         for (number, (first, piece)) in self.parts().enumerate() {
             let gradient = self.scatter(piece.value.zeros_like(), tokens, d, (first, piece));
@@ -302,4 +376,79 @@ fn within(
     let local = tokens.clone().clamp(first, last).sub_scalar(first);
     let count = tokens.dims()[0];
     (local, inside.float().reshape([count, 1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TableKind;
+
+    fn piece(values: &[f32]) -> Parameter<2> {
+        Parameter::frozen(from_vec(values.to_vec(), [values.len() / 2, 2], &Device::flex()))
+    }
+
+    #[test]
+    fn new_rows_are_the_mean_of_the_others_in_as_many_pieces_as_there_must_be() {
+        let mut matrix = VocabularyMatrix::new(
+            "model.embed_tokens.weight",
+            vec![piece(&[1.0, 2.0, 3.0, 4.0]), piece(&[5.0, 9.0])],
+        );
+        matrix.extend(4, 2);
+        let rows = |matrix: &VocabularyMatrix| -> Vec<Vec<f32>> {
+            matrix.pieces().iter().map(|piece| host(piece.value.clone())).collect()
+        };
+        let mean = [3.0, 5.0];
+        let expected = [
+            vec![1.0, 2.0, 3.0, 4.0],
+            [&[5.0, 9.0], &mean[..]].concat(),
+            mean.repeat(2),
+            mean.to_vec(),
+        ];
+        assert_eq!(rows(&matrix), expected);
+        let mut whole = VocabularyMatrix::new("lm_head.weight", vec![piece(&[1.0, 2.0, 2.0, 0.0])]);
+        whole.extend(2, usize::MAX);
+        assert_eq!(rows(&whole), [vec![1.0, 2.0, 2.0, 0.0, 1.5, 1.0, 1.5, 1.0]]);
+    }
+
+    #[test]
+    fn factors_stand_for_a_matrix_with_their_product_added() {
+        for kind in [TableKind::Head, TableKind::Embedding] {
+            let device = Device::flex();
+            let [of_a, of_b] = kind.dims([3, 2], 1);
+            let tensor = |values: &[f32], dims| from_vec(values.to_vec(), dims, &device);
+            // L is (1, 2, 3), R is (10, 20), in whichever of the two files have them.
+            let (left, right) = ([1.0, 2.0, 3.0], [10.0, 20.0]);
+            let [a, b]: [&[f32]; 2] = match kind {
+                TableKind::Head => [&right, &left],
+                TableKind::Embedding => [&left, &right],
+            };
+            let mut matrix =
+                VocabularyMatrix::new("x.weight", vec![piece(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])]);
+            let factors = [tensor(a, of_a), tensor(b, of_b)];
+            let paths = ["x.a", "x.b"].map(str::to_owned);
+            matrix.factors = Some(TableFactors::new(paths, kind, factors, 0.5));
+            let whole = [5.0, 11.0, 12.0, 23.0, 19.0, 35.0];
+            let tokens = indices([2, 0].into_iter(), &device);
+            assert_eq!(host(matrix.rows(&tokens)), [19.0, 35.0, 5.0, 11.0]);
+            let computing = ComputeConfig::default();
+            let x = tensor(&[1.0, -1.0], [1, 2]);
+            assert_eq!(host(matrix.scores(&x, computing)), [-6.0, -11.0, -16.0]);
+            let d = tensor(&[1.0, 0.0, 2.0], [1, 3]);
+            let back = [whole[0] + 2.0 * whole[4], whole[1] + 2.0 * whole[5]];
+            assert_eq!(host(matrix.back(&d, computing)), back);
+
+            // Of the matrix the gradient is dᵀ·x, and (7, 8) at token 1.
+            let mut sums = Gradients::default();
+            let (token, more) = (indices([1].into_iter(), &device), tensor(&[7.0, 8.0], [1, 2]));
+            matrix.add_scores_gradient(&mut sums, (&d, &x), (&token, &more), computing);
+            let found = |name: &str| host(sums.get(name).unwrap().clone());
+            let of_left = [-5.0, 0.5 * (70.0 + 160.0), -10.0];
+            let of_right = [0.5 * (1.0 + 6.0 + 14.0), 0.5 * (-1.0 - 6.0 + 16.0)];
+            let [d_a, d_b]: [&[f32]; 2] = match kind {
+                TableKind::Head => [&of_right, &of_left],
+                TableKind::Embedding => [&of_left, &of_right],
+            };
+            assert_eq!((found("x.a"), found("x.b")), (d_a.to_vec(), d_b.to_vec()));
+        }
+    }
 }

@@ -48,7 +48,9 @@ pub(super) fn write_effect(
     let (with, without) = found?;
     // The weights of a whole model are rounded once more when they are written, and rows of tokens
     // when they are put into an embedding in 16 bits.
-    let of_rows = |it: &Arc<dyn Adapter>| !it.trainable_token_indices().is_empty();
+    let of_rows = |it: &Arc<dyn Adapter>| {
+        !it.trainable_token_indices().is_empty() || !it.settings().head_token_indices.is_empty()
+    };
     let rounded = prepared.adapter.as_ref().is_none_or(of_rows)
         && prepared.elements.values().any(|element| *element != Element::F32);
     let name = match arithmetic {

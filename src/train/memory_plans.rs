@@ -9,7 +9,7 @@ use crate::device::{OpenedDevice, memory_bytes_available};
 use crate::engine::{Estimate, TeacherMemory, Workload};
 use crate::error::{Error, Result};
 use crate::event::bytes;
-use crate::model::{Description, LM_HEAD, Streamed};
+use crate::model::{Description, LM_HEAD, Streamed, TableKind};
 use crate::train::{frozen_weights, memory_fit};
 use crate::weights::formats::WeightFormat;
 
@@ -261,14 +261,19 @@ impl Planned<'_> {
         }
     }
 
-    /// Whether the gradient of the output projection is wanted, or of rows of it.
+    /// Whether the gradient of the output projection is wanted, or of rows of it, or of factors
+    /// beside it.
     fn trains_head(&self) -> bool {
         let Some(adapter) = self.adapter else { return true };
         let head = match self.description.tied {
             true => self.description.names.embedding,
             false => LM_HEAD,
         };
-        adapters::changed_tables(adapter, self.description).unwrap_or_default().contains(&head)
+        let factors = adapters::factored_tables(adapter, self.description).unwrap_or_default();
+        factors.iter().any(|table| table.kind == TableKind::Head)
+            || adapters::changed_tables(adapter, self.description)
+                .unwrap_or_default()
+                .contains(&head)
     }
 
     /// Why frozen weights cannot be left on disk, where they cannot.

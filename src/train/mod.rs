@@ -1,6 +1,7 @@
 //! The story: from a configuration to a signed artifact, once through.
 
 mod fetch_policy;
+mod added_tokens;
 mod announce;
 mod approval;
 mod archive;

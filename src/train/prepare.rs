@@ -30,7 +30,7 @@ use crate::train::resident::{self, BaseKey};
 use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::teacher::Teacher;
-use crate::train::{base, device_init, frozen_weights, memory_fit};
+use crate::train::{added_tokens, base, device_init, frozen_weights, memory_fit};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
 
@@ -105,6 +105,7 @@ pub fn prepare<'a>(
     let (description, config_file) = base::described(config, &base, head.as_ref(), observer)?;
     let model = (base.path.as_path(), &description);
     let (adapter, start) = adapters_of(config, supply, model, &approval)?;
+    let description = added_tokens::with_rows(config, &base, description, observer)?;
     let teacher = Teacher::find(config, supply, &approval)?;
     let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
@@ -247,6 +248,7 @@ impl Prepared<'_> {
         self.quantised = loaded.quantised;
         self.in_blocks = loaded.in_blocks;
         self.untied = loaded.config.untied;
+        loaded.model.resize_vocabulary(self.description.vocabulary)?;
         match &self.adapter {
             Some(adapter) => {
                 self.adapted = adapters::attach(&mut loaded.model, adapter.as_ref(), seed)?;

@@ -27,7 +27,7 @@ use crate::train::effect::write_effect;
 use crate::train::head::RunHead;
 use crate::train::session::Record;
 use crate::train::weights_file::write_weights;
-use crate::train::{Prepared, Request, frozen_weights, gradient_check};
+use crate::train::{Prepared, Request, added_tokens, frozen_weights, gradient_check};
 
 /// What a finished run has made.
 #[derive(Debug)]
@@ -120,6 +120,7 @@ pub fn publish(
     let whole = prepared.adapter.is_none();
     bundle::copy_sidecars(&prepared.base.path, &scratch, whole)?;
     refuse_changed(&scratch, prepared)?;
+    added_tokens::write(&scratch, config, whole.then_some(prepared.description.vocabulary))?;
     if let Some(RunHead { head, calibration }) = &prepared.score_head {
         score_head::write(&scratch, head, calibration.as_ref())?;
         if whole {

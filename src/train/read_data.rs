@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{DataConfig, Length, RunConfig};
-use crate::data::{self, Corpus, Extent, Plan};
+use crate::data::{self, AddedTokens, Corpus, Extent, Plan};
 use crate::device::OpenedDevice;
 use crate::error::Result;
 use crate::files::cache_home;
@@ -24,7 +24,8 @@ pub(super) fn read_data(
         Length::Steps(_) => extent,
     };
     let cache = cache_home()?;
-    data::open(data, &base.path, supply, &cache, extent, config.eval.max_records)
+    let added = AddedTokens::of(&config.model)?;
+    data::open(data, (&base.path, &added), supply, &cache, extent, config.eval.max_records)
 }
 
 /// Whether a teacher is asked about all of it before the run.

@@ -13,8 +13,9 @@ use crate::artifact::open::{self, AdapterDirectory};
 use crate::artifact::past::Past;
 use crate::artifact::peft;
 use crate::config::RunConfig;
+use crate::data::{AddedTokenId, AddedTokens, Tokenizer};
 use crate::error::{Error, ErrorCode, Result};
-use crate::files::{Digest, FileEntry, hash_file};
+use crate::files::{Digest, FileEntry, has_file, hash_file};
 use crate::hub::{ModelDirectory, Supply};
 use crate::model::{Description, Model};
 use crate::train::approval::Approval;
@@ -30,8 +31,8 @@ pub fn adapters_of(
     (base, description): (&Path, &Description),
     approval: &Approval,
 ) -> Result<(Option<Arc<dyn Adapter>>, Option<StartAdapter>)> {
-    let mut adapter = adapters::of_run_on(config, base)?;
-    let start = StartAdapter::find(config, supply, &mut adapter, description, approval)?;
+    let mut adapter = adapters::of_run_on(config, (base, description))?;
+    let start = StartAdapter::find(config, supply, &mut adapter, (base, description), approval)?;
     Ok((adapter, start))
 }
 
@@ -56,7 +57,7 @@ impl StartAdapter {
         config: &RunConfig,
         supply: &Supply,
         adapter: &mut Option<Arc<dyn Adapter>>,
-        description: &Description,
+        (base, description): (&Path, &Description),
         approval: &Approval,
     ) -> Result<Option<Self>> {
         let Some(name) = &config.model.adapter else { return Ok(None) };
@@ -85,6 +86,7 @@ impl StartAdapter {
         *own = adapters::in_order_of(own.clone(), found.adapter.as_ref());
         refuse_other(own.as_ref(), found.adapter.as_ref(), description)
             .map_err(|error| error.at(directory.path.join(peft::CONFIG_FILE)))?;
+        refuse_other_tokens(config, &directory.path, base)?;
         let weights = hash_file(&directory.path.join(peft::WEIGHTS_FILE), peft::WEIGHTS_FILE)?;
         let files = vec![settings, weights];
         let record = recorded(&directory, &files, &signed, approval)?;
@@ -125,6 +127,26 @@ impl StartAdapter {
         }
         open::put_weights(model, &shard, adapter).map_err(|error| error.at(path))
     }
+}
+
+/// Rows are those of the same texts: tokens that the run adds have the ids that they had there.
+fn refuse_other_tokens(config: &RunConfig, adapter: &Path, base: &Path) -> Result<()> {
+    let added = AddedTokens::of(&config.model)?;
+    if added.is_empty() || !has_file(&adapter.join("tokenizer.json"))? {
+        return Ok(());
+    }
+    let (ours, theirs) = (Tokenizer::load_with(base, &added)?, Tokenizer::load(adapter)?);
+    let differs = |token: &&AddedTokenId| theirs.token_id(&token.text) != Some(token.id);
+    let Some(token) = ours.added().iter().find(differs) else { return Ok(()) };
+    let (text, id) = (token.text.escape_debug(), token.id);
+    let there = match theirs.token_name(id) {
+        Some(name) => format!("there {id} is `{}`", name.escape_debug()),
+        None => format!("there is no {id} there"),
+    };
+    Err(Error::adapter(format!("the adapter was trained with other tokens than `{text}` ({id})"))
+        .at(adapter)
+        .because(there)
+        .hint("add the tokens that it has, in its order"))
 }
 
 /// Both must be of one kind, beside the same layers, with the same settings, as PEFT has them.

@@ -20,6 +20,8 @@ pub struct ShardStream {
     name: String,
     header: Vec<u8>,
     places: Vec<TensorPlace>,
+    /// Tensors that are to have more rows than the file has of them, by number: as they are there.
+    fewer: BTreeMap<usize, TensorPlace>,
     /// How many tensors were begun.
     begun: usize,
     /// Bytes of the tensor begun last that were not read yet.
@@ -44,12 +46,14 @@ impl ShardStream {
         let (header, places) = header::read(&mut source, size, &path)?;
         let name = name.to_owned();
         let (decoded, blocks, not_finite) = (None, Vec::new(), Vec::new());
+        let fewer = BTreeMap::new();
         Ok(Self {
             source,
             path,
             name,
             header,
             places,
+            fewer,
             begun: 0,
             left: 0,
             decoded,
@@ -75,15 +79,40 @@ impl ShardStream {
 
     /// Bytes of the file.
     pub fn size(&self) -> u64 {
-        self.header.len() as u64 + self.places.iter().map(TensorPlace::stored_bytes).sum::<u64>()
+        let stored = (0..self.places.len()).map(|number| self.in_file(number).stored_bytes());
+        self.header.len() as u64 + stored.sum::<u64>()
+    }
+
+    /// Tensors for which `rows` names a number are to have so many rows: [`Self::places`] says so,
+    /// and who reads them puts the further rows behind those of the file.
+    pub fn grow(&mut self, rows: impl Fn(&TensorPlace) -> Option<usize>) {
+        for (number, place) in self.places.iter_mut().enumerate() {
+            let before = place.shape.first().copied().unwrap_or(0);
+            let Some(rows) = rows(place).filter(|rows| *rows > before && before > 0) else {
+                continue;
+            };
+            self.fewer.insert(number, place.clone());
+            place.bytes = place.bytes / before as u64 * rows as u64;
+            place.shape[0] = rows;
+        }
+    }
+
+    /// Whether a tensor is to have more rows than the file.
+    pub fn grows(&self) -> bool {
+        !self.fewer.is_empty()
+    }
+
+    /// A tensor as the file has it.
+    fn in_file(&self, number: usize) -> &TensorPlace {
+        self.fewer.get(&number).unwrap_or(&self.places[number])
     }
 
     /// Goes on to the next tensor; the one before must have been read to its end.
     pub fn begin(&mut self) -> Option<TensorPlace> {
         assert_eq!(self.left, 0, "a tensor of `{}` was left unread", self.name);
         let place = self.places.get(self.begun)?.clone();
+        self.left = self.in_file(self.begun).stored_bytes();
         self.begun += 1;
-        self.left = place.stored_bytes();
         self.decoded = place.blocks;
         Some(place)
     }

@@ -4,6 +4,7 @@
 
 mod common;
 
+mod added_tokens;
 mod allowlist;
 mod best;
 mod browser;
@@ -28,6 +29,7 @@ mod examples;
 mod experts;
 mod export;
 mod export_job;
+mod factored_tables;
 mod families;
 #[cfg(unix)] // links, modes, signals
 mod faults;

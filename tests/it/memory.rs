@@ -183,6 +183,7 @@ fn every_memory_plan_gives_the_same_bytes() {
         "model.weight_format=int8",
         "model.weight_format=nf4",
         "lora.modules_to_save=[\"embed_tokens\", \"lm_head\"]",
+        "lora.target_modules=[\"q_proj\", \"lm_head\"]",
         "lora.trainable_tokens=[\"<|im_end|>\"]",
         "train.precision=mixed-bf16",
     ]

@@ -189,6 +189,8 @@ const CHANGES: &[Change] = &[
         "acme/tiny",
     ),
     under(&["model.base=checkpoints/tiny"], "model.init", "random", "pretrained"),
+    change("model.add_tokens", "[]", "[\"plus\"]"),
+    change("model.add_special_tokens", "[]", "[\"plus\"]"),
     change("model.weight_format", "auto", "int8"),
     change("model.weight_format", "int8", "nf4"),
     change("model.weight_format", "auto", "dequantised"),

@@ -173,6 +173,8 @@ hint: write a token as `tokenizer.json` has it, or its number in `lora.trainable
 error[adapter]: the token 512 in `trainable_token_indices` has no row to train
   because the model's embedding has 512 rows
 
+hint: `model.add_tokens` makes rows for tokens that the base does not have
+
 "#]],
     );
     run.fails_with(
@@ -194,7 +196,7 @@ error[config]: `train.objective = "dpo"` cannot be used with this adapter
   at lora.toml
   because it compares with the base model, whose weights the adapter changes
 
-hint: leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias` and trainable tokens out
+hint: leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias`, trainable and added tokens, and `lm_head` and `embed_tokens` out
 
 "#]],
     );

@@ -91,7 +91,7 @@ error[config]: `train.objective = "dpo"` cannot be used with this adapter
   at lora.toml
   because it compares with the base model, whose weights the adapter changes
 
-hint: leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias` and trainable tokens out
+hint: leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias`, trainable and added tokens, and `lm_head` and `embed_tokens` out
 
 "#]],
     );

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::parameters;
 use super::settings::{LoraSettings, TargetModules, fits, join, wants};
 use super::start::refuse_ranks;
+use super::tables::table_modules;
 use crate::adapters::last_name;
 use crate::error::{Error, Result, nearest};
 use crate::model::Description;
@@ -14,11 +15,12 @@ pub fn layers(
     settings: &LoraSettings,
     description: &Description,
 ) -> Result<Vec<(String, [usize; 2])>> {
+    let tables = table_modules(description).into_iter().map(|(module, _)| module);
     if let TargetModules::Names(names) = &settings.target_modules {
-        let known: BTreeSet<&str> =
-            description.linears.iter().map(|(path, _)| last_name(path)).collect();
-        let unused =
-            |name: &&String| !description.linears.iter().any(|(path, _)| fits(path, name.as_str()));
+        let linears = description.linears.iter().map(|(path, _)| path.as_str());
+        let all: Vec<&str> = linears.chain(tables.clone()).collect();
+        let known: BTreeSet<&str> = all.iter().map(|path| last_name(path)).collect();
+        let unused = |name: &&String| !all.iter().any(|path| fits(path, name.as_str()));
         let problems = names.iter().filter(unused).map(|name| {
             let error = Error::adapter(format!("`{name}` in `lora.target_modules` fits no layer"));
             match nearest(name, known.iter().copied()) {
@@ -35,7 +37,11 @@ pub fn layers(
     let all = description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned();
     let mut layers: Vec<_> = all.collect();
     refuse_beside_experts(&layers, description)?;
-    refuse_unused_patterns(settings, &layers)?;
+    let named = |module: &&str| match &settings.target_modules {
+        TargetModules::Names(names) => names.iter().any(|name| fits(module, name)),
+        TargetModules::AllLinear => false,
+    };
+    refuse_unused_patterns(settings, &layers, tables.filter(named))?;
     refuse_ranks(settings, &layers)?;
     layers.extend(parameters::layers(settings, description)?);
     Ok(layers)
@@ -72,8 +78,12 @@ fn refuse_patterns(settings: &LoraSettings) -> Result<()> {
 }
 
 /// Patterns that decide for no layer are misspelt, or stand behind another that fits the same.
-fn refuse_unused_patterns(settings: &LoraSettings, layers: &[(String, [usize; 2])]) -> Result<()> {
-    let paths: Vec<&str> = layers.iter().map(|(path, _)| path.as_str()).collect();
+fn refuse_unused_patterns<'a>(
+    settings: &LoraSettings,
+    layers: &'a [(String, [usize; 2])],
+    tables: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    let paths: Vec<&str> = layers.iter().map(|(path, _)| path.as_str()).chain(tables).collect();
     let unused = [
         ("lora.rank_pattern", settings.rank_pattern.unused(&paths)),
         ("lora.alpha_pattern", settings.alpha_pattern.unused(&paths)),

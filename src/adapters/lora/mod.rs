@@ -9,6 +9,7 @@ mod peft;
 mod settings;
 mod singular;
 mod start;
+mod tables;
 mod tokens;
 mod whole;
 
@@ -27,8 +28,12 @@ pub use patterns::ModulePatterns;
 pub(super) use peft::{read_peft, to_peft};
 pub(super) use settings::sample_settings;
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
-pub use tokens::{ReplacedRows, changed_tables, in_order_of, token_rows};
-pub(super) use tokens::{train_rows, with_token_numbers};
+pub use tables::{
+    EMBEDDING_FACTORS, FactoredTable, embedding_change, factored_tables, is_copy_of_table,
+};
+pub(super) use tables::{names_tables, put_beside_tables, table_factors};
+pub use tokens::{ReplacedRows, changed_tables, in_order_of, resized};
+pub(super) use tokens::{of_base, token_rows, train_rows};
 pub(super) use whole::unfreeze;
 pub use whole::{Replaced, not_tied, tied_copy, whole_weights};
 
@@ -127,8 +132,8 @@ impl Adapter for Lora {
         &self.settings
     }
 
-    fn with_trainable_tokens(&self, indices: Vec<usize>) -> Arc<dyn Adapter> {
-        Arc::new(Self { settings: self.settings.with_tokens(indices) })
+    fn with_settings(&self, settings: LoraSettings) -> Arc<dyn Adapter> {
+        Arc::new(Self { settings })
     }
 
     fn changes_base(&self) -> bool {
@@ -328,7 +333,7 @@ impl AdapterBranch for Branch {
 }
 
 /// `W + s·B·A`.
-pub(super) struct LowRankChange {
+pub struct LowRankChange {
     a: Vec<f32>,
     b: Vec<f32>,
     rank: usize,

@@ -15,6 +15,8 @@ const ALPHA_MAX: f64 = 1e6;
 const MODULES_MAX: usize = 4096;
 /// The output head, as its module is called.
 const HEAD: &str = "lm_head";
+/// The input embedding.
+const EMBEDDING: &str = "embed_tokens";
 
 /// What changes the arithmetic of PEFT's LoRA layers, and is not known here.
 const UNSUPPORTED: [&str; 10] = [
@@ -44,9 +46,11 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         names if names.is_empty() => Value::Null,
         names => json!(names),
     };
-    let tokens = match &settings.trainable_token_indices {
-        tokens if tokens.is_empty() => Value::Null,
-        tokens => json!(tokens),
+    let tokens = match (&settings.trainable_token_indices, &settings.head_token_indices) {
+        (tokens, head) if tokens.is_empty() && head.is_empty() => Value::Null,
+        (tokens, head) if head.is_empty() => json!(tokens),
+        (tokens, head) if tokens.is_empty() => json!({ HEAD: head }),
+        (tokens, head) => json!({ EMBEDDING: tokens, HEAD: head }),
     };
     let start = match settings.init_lora_weights {
         InitLoraWeights::Default => json!(true),
@@ -153,7 +157,10 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
     let Some(modules_to_save) = names_in(of("modules_to_save")) else {
         return wrong("`modules_to_save` is not a list of names");
     };
-    let trainable_token_indices = token_indices(of("trainable_token_indices"))?;
+    let [trainable_token_indices, head_token_indices] =
+        token_indices(of("trainable_token_indices"))?;
+    let rows = trainable_token_indices.iter().chain(&head_token_indices).max();
+    let vocabulary = rows.map(|token| token.saturating_add(1));
     let Some(bias) = bias(of("bias")) else {
         let names = LoraBias::NAMES.join("`, `");
         return wrong(&format!("`bias` must be one of `{names}`"));
@@ -177,6 +184,8 @@ pub fn read_peft(json: &Map<String, Value>) -> Result<Option<LoraSettings>> {
         modules_to_save,
         trainable_token_indices,
         trainable_tokens: Vec::new(),
+        head_token_indices,
+        vocabulary,
         bias,
         init_lora_weights: match of("init_lora_weights").as_str() {
             Some("gaussian") => InitLoraWeights::Gaussian,
@@ -246,26 +255,29 @@ fn bias(value: &Value) -> Option<LoraBias> {
     }
 }
 
-/// Tokens of the input embedding: a list, or one under the name of that module.
-fn token_indices(value: &Value) -> Result<Vec<usize>> {
-    let list = match value {
-        Value::Object(modules) => {
-            if modules.len() > 1 || modules.keys().any(|name| name.ends_with(HEAD)) {
-                let what = "`trainable_token_indices` names modules beside the input embedding";
-                return Err(Error::adapter(what)
-                    .because("rows of an output head of its own are not trained by themselves"));
-            }
-            modules.values().next().unwrap_or(&Value::Null)
-        }
-        other => other,
-    };
+/// Tokens of the input embedding and of the output head: a list, which is the embedding's, or one
+/// under the name of each module.
+fn token_indices(value: &Value) -> Result<[Vec<usize>; 2]> {
     let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
-    let tokens = match list {
-        Value::Null => Some(Vec::new()),
-        Value::Array(tokens) => tokens.iter().map(number).collect(),
-        _ => None,
+    let list = |value: &Value| match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(tokens) => tokens.iter().map(number).collect::<Option<_>>().ok_or(()),
+        _ => Err(()),
     };
-    tokens.ok_or_else(|| Error::adapter("`trainable_token_indices` is not a list of tokens"))
+    let wrong = |()| Error::adapter("`trainable_token_indices` is not a list of tokens");
+    let Value::Object(modules) = value else {
+        return Ok([list(value).map_err(wrong)?, Vec::new()]);
+    };
+    let mut found = [None, None];
+    for (name, tokens) in modules {
+        let place = &mut found[usize::from(name.ends_with(HEAD))];
+        if place.replace(list(tokens).map_err(wrong)?).is_some() {
+            let what = "`trainable_token_indices` names other modules than the input embedding \
+                        and the output head";
+            return Err(Error::adapter(what));
+        }
+    }
+    Ok(found.map(Option::unwrap_or_default))
 }
 
 fn target_modules(value: &Value) -> Option<TargetModules> {

@@ -7,6 +7,7 @@ use super::patterns::{self, ModulePatterns};
 use super::{A, B};
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, Section, ValueKind};
 use crate::document::{Effect, Setting, Value, Values, choices, settings};
+use crate::model::LM_HEAD;
 
 /// The name of the section.
 const SECTION: &str = "lora";
@@ -66,7 +67,8 @@ settings! {
             "lora.target_modules",
             ValueKind::Modules,
             DefaultValue::Value("\"all-linear\""),
-            "Which linear layers get an adapter: all of them but the output head, or those named.",
+            "Which linear layers get an adapter: all of them but the output head, or those named. \
+             `lm_head` and `embed_tokens` may be named where these are two.",
         )
         .example("[\"q_proj\", \"v_proj\"]")
         .names(&[
@@ -201,6 +203,12 @@ settings! {
         .names(&[("axolotl", "peft_init_lora_weights")])
         .silent_default();
     }
+    beside {
+        /// Tokens whose rows of an output head of its own are trained: those that a run adds.
+        head_token_indices: Vec<usize> = Vec::new();
+        /// Rows that the embedding has with it, where those of the base are fewer.
+        vocabulary: Option<usize> = None;
+    }
 }
 
 choices! {
@@ -268,6 +276,8 @@ impl LoraSettings {
             modules_to_save: Vec::new(),
             trainable_token_indices: Vec::new(),
             trainable_tokens: Vec::new(),
+            head_token_indices: Vec::new(),
+            vocabulary: None,
             bias: LoraBias::None,
             init_lora_weights: InitLoraWeights::Default,
         }
@@ -291,6 +301,11 @@ impl LoraSettings {
     #[must_use]
     pub fn with_tokens(&self, trainable_token_indices: Vec<usize>) -> Self {
         Self { trainable_token_indices, trainable_tokens: Vec::new(), ..self.clone() }
+    }
+
+    /// The tokens whose rows of the matrix at `path` are trained, in the order of the file.
+    pub fn tokens_of(&self, path: &str) -> &[usize] {
+        if path == LM_HEAD { &self.head_token_indices } else { &self.trainable_token_indices }
     }
 
     /// What the layer at `path` gets: its rank, and the factor `lora_alpha / r`, or

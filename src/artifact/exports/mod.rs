@@ -14,7 +14,7 @@ use super::effect_run::check_effect;
 use super::merge::{Addition, Weights};
 use super::origin::Origin;
 use super::score_head;
-use crate::adapters::Adapter;
+use crate::adapters::{Adapter, resized};
 use crate::data::Codec;
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, read_bytes, remove_dir};
@@ -143,7 +143,8 @@ fn export_adapter(
     };
     let base = inspect(&origin.base.path)?;
     score_head::refuse(&origin.model.path, &format!("be exported as {format}"))?;
-    let addition = Addition::open(&origin.model.path, adapter.clone(), &base.description)?;
+    let description = resized(adapter.as_ref(), &base.description)?;
+    let addition = Addition::open(&origin.model.path, adapter.clone(), &description)?;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     let adapter_file = addition.file.clone();
     request.carry_out(|scratch| {
@@ -151,7 +152,7 @@ fn export_adapter(
         let small_files = hash_tree(scratch)?;
         let config = hash_base_file(&origin, &origin.base.path, "config.json")?;
         origin.base.expect(std::slice::from_ref(&config))?;
-        let (adapter, base) = (adapter.as_ref(), &base.description);
+        let (adapter, base) = (adapter.as_ref(), &description);
         let source =
             AdapterSource { name: &name, number, origin: &origin, adapter, base, addition };
         let written = write(source, scratch)?;
@@ -200,7 +201,7 @@ fn export_model(
 ) -> Result<(String, Vec<String>)> {
     let ready = open_weights(&origin, &[], None)?;
     score_head::refuse(&origin.model.path, &format!("be written as {format}"))?;
-    let ReadyWeights { weights, adapter_files, untied, note, .. } = ready;
+    let ReadyWeights { weights, adapter_files, untied, note, vocabulary, .. } = ready;
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);
@@ -210,6 +211,9 @@ fn export_model(
         let config = hash_base_file(&origin, &small, "config.json")?;
         let mut small_files = hash_tree(&small)?;
         small_files.retain(|file| used(&file.path) && file.path != config.path);
+        if let Some(rows) = vocabulary {
+            bundle::change_vocabulary(&small, rows)?;
+        }
         let mut model = ModelJson::read(&small)?;
         if untied {
             model.untie();

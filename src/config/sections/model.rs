@@ -1,7 +1,22 @@
 //! `[model]`: the model that is fine-tuned.
 
-use crate::document::key::{DefaultValue, Key, Section, ValueKind};
+use crate::document::key::{DefaultValue, Key, Section, TextRule, ValueKind};
 use crate::document::{Effect, choices, settings};
+
+/// The longest token that may be added, in bytes.
+const TOKEN_BYTES_MAX: usize = 256;
+
+const TOKEN: TextRule = TextRule {
+    describe: || format!("a text of 1 to {TOKEN_BYTES_MAX} bytes"),
+    names: &[],
+    pattern: None,
+    dates: false,
+    check: |text| match text.len() {
+        1..=TOKEN_BYTES_MAX => Ok(()),
+        _ => Err(String::new()),
+    },
+    hint: |_| None,
+};
 
 settings! {
     /// The model that is fine-tuned.
@@ -54,6 +69,32 @@ settings! {
         )
         .effect(Effect::Artifact)
         .example("\"HuggingFaceTB/SmolLM2-135M-Instruct\"");
+        /// Tokens that the tokenizer gets beside its own.
+        add_tokens: Vec<String> = Key::new(
+            "model.add_tokens",
+            ValueKind::TextsOf(&TOKEN),
+            DefaultValue::Value("[]"),
+            "Tokens that the tokenizer of the base gets beside its own. They get the next ids; \
+             where the embedding, or an output head of its own, has no rows for them, it is \
+             resized, and new rows begin as the mean of the others. Beside an adapter their rows \
+             are trained and saved with it.",
+        )
+        .effect(Effect::Weights)
+        .example("[\"<think>\", \"</think>\"]")
+        .names(&[("axolotl", "tokens")])
+        .silent_default();
+        /// The same, marked as special: they stand for no text.
+        add_special_tokens: Vec<String> = Key::new(
+            "model.add_special_tokens",
+            ValueKind::TextsOf(&TOKEN),
+            DefaultValue::Value("[]"),
+            "The same, marked as special: whoever writes tokens as text leaves them out, as those \
+             that end a turn.",
+        )
+        .effect(Effect::Weights)
+        .example("[\"<|tool|>\"]")
+        .names(&[("axolotl", "special_tokens.additional_special_tokens")])
+        .silent_default();
         /// Public keys of which one must have signed the base model; empty if nobody need have.
         trusted_keys: Vec<String> = Key::new(
             "model.trusted_keys",

@@ -28,6 +28,7 @@ use super::plan::Plan;
 use super::show::{ExampleSpan, pieces};
 use super::statistics::Statistics;
 use super::survey::each;
+use super::tokens::AddedTokens;
 use super::watch::RecordWatch;
 use crate::config::RunConfig;
 use crate::error::Result;
@@ -95,7 +96,9 @@ pub fn checkup(
     report: &Path,
 ) -> Result<Checkup> {
     let data = &with_labels(&config.data, supply)?;
-    let codec = Arc::new(Codec::load(base, data.chat_template.as_deref().map(Path::new))?);
+    let template = data.chat_template.as_deref().map(Path::new);
+    let added = AddedTokens::of(&config.model)?;
+    let codec = Arc::new(Codec::load_with(&added, base, template)?);
     let collector = Arc::new(Collector::new(&codec, report, &cache.join("doctor"))?);
     let watch: Arc<dyn RecordWatch> = collector.clone();
     let extent = Extent::Everything;

@@ -21,7 +21,7 @@ use super::growth;
 const MAX_TOKEN: usize = 4096;
 /// In all added tokens; those in use have some ten kilobytes. The automaton that finds them takes
 /// eighty times as much.
-const MAX_ADDED: usize = 1 << 20;
+pub(super) const MAX_ADDED: usize = 1 << 20;
 /// In all tokens of the vocabulary, in bytes; those of 262,144 tokens have two MB.
 const MAX_VOCABULARY: usize = 16 << 20;
 /// The largest vocabularies in use have 262,144 tokens and 600,000 merges.

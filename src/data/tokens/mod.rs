@@ -7,6 +7,7 @@
 //! Two engines: tokenizers 0.23, which is what the words "the tokens of a text" mean here, and a
 //! fast one that stands in for it where it is known to give the same ([`fast`]).
 
+mod added;
 mod bounds;
 mod compact;
 mod cuts;
@@ -37,13 +38,14 @@ use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 use crate::error::{Context, Error, ErrorCode, Result, catch_panic};
 use crate::files::{Digest, FileEntry, has_file, read_hashed, read_json_hashed};
 
+pub use added::{AddedTokenId, AddedTokens};
 use bounds::Bounds;
 pub use compact::CompactTokens;
 use cuts::Cuts;
 use fast::Fast;
 pub use long::{Begun, TokenBudget};
 use patience::Patience;
-use rows::rows;
+use rows::{rows, rows_with};
 use special::{merge, special_names, token_ids};
 pub use stop_texts::StopTexts;
 pub use stream::TextStream;
@@ -82,6 +84,8 @@ pub struct Tokenizer {
     growth: f64,
     /// Rows of the model's embedding, if `config.json` is there and tells.
     embedding: Option<u32>,
+    /// What was added to the tokenizer of the files.
+    added: Vec<AddedTokenId>,
     files: Vec<FileEntry>,
 }
 
@@ -97,6 +101,14 @@ pub struct Encoded {
 impl Tokenizer {
     /// Reads the tokenizer of a model directory.
     pub fn load(model_dir: &Path) -> Result<Self> {
+        Self::load_with(model_dir, &AddedTokens::default())
+    }
+
+    /// The same with tokens beside its own, for which the embedding will have rows.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`], and when they cannot be added.
+    pub fn load_with(model_dir: &Path, tokens: &AddedTokens) -> Result<Self> {
         let path = model_dir.join("tokenizer.json");
         let size = std::fs::metadata(&path)
             .map_err(|error| {
@@ -111,8 +123,14 @@ impl Tokenizer {
                 Error::tokenizer(format!("a tokenizer of {size} bytes is refused")).at(&path)
             );
         }
-        let (bytes, entry) = read_hashed(&path, "tokenizer.json", MAX_FILE)?;
-        let bounds = Bounds::of(&bytes).context_at("the tokenizer is refused", &path)?;
+        let (mut bytes, entry) = read_hashed(&path, "tokenizer.json", MAX_FILE)?;
+        let refused = "the tokenizer is refused";
+        let mut bounds = Bounds::of(&bytes).context_at(refused, &path)?;
+        let mut added = Vec::new();
+        if !tokens.is_empty() {
+            (bytes, added) = tokens.put_into(&bytes).map_err(|error| error.at(&path))?;
+            bounds = Bounds::of(&bytes).context_at(refused, &path)?;
+        }
         let inner = guarded("read the tokenizer", || Inner::from_bytes(&bytes))
             .and_then(|read| read.context_code(ErrorCode::Tokenizer, "not a valid tokenizer"))
             .map_err(|error| error.at(&path))?;
@@ -130,11 +148,11 @@ impl Tokenizer {
             }
         };
         let (generation, model) = (generation?.0, model?.0);
-        let embedding = rows(&model);
+        let embedding = rows(&model).map(|rows| rows_with(rows, &added));
         let made = || Self::new(inner, bytes, &config, &[generation, model]);
         let files = [Some(entry), config_entry, map_entry].into_iter().flatten().collect();
         let tokenizer = guarded("look at the tokenizer", made).and_then(|made| {
-            let made = Self { files, growth: bounds.growth, ..made? };
+            let made = Self { files, added, growth: bounds.growth, ..made? };
             match embedding {
                 Some(rows) => made.for_rows(rows),
                 None => Ok(made),
@@ -179,6 +197,7 @@ impl Tokenizer {
             own_vocabulary,
             growth: 1.0,
             embedding: None,
+            added: Vec::new(),
             files: Vec::new(),
         })
     }
@@ -293,27 +312,6 @@ impl Tokenizer {
         &self.stops
     }
 
-    /// How the special tokens are written, in the order of their numbers: a text that holds one is
-    /// read as that token.
-    pub fn special_texts(&self) -> Vec<String> {
-        let added = self.inner.get_added_tokens_decoder();
-        let is_control = |id: &u32| self.special.contains(id) || self.stops.contains(id);
-        let mut found: Vec<_> = added.iter().filter(|(id, _)| is_control(id)).collect();
-        found.sort_by_key(|(id, _)| **id);
-        let texts = found.into_iter().map(|(_, token)| token.content.clone());
-        texts.filter(|text| !text.is_empty()).collect()
-    }
-
-    /// Whether a token is marked as special: it stands for no text.
-    pub fn is_special(&self, token: u32) -> bool {
-        self.special.contains(&token) || self.stops.contains(&token)
-    }
-
-    /// The names under which a template knows the special tokens, such as `bos_token`.
-    pub fn special_names(&self) -> &BTreeMap<String, String> {
-        &self.names
-    }
-
     /// One more than the largest token id.
     pub fn vocabulary_size(&self) -> usize {
         self.vocabulary
@@ -330,7 +328,7 @@ impl Tokenizer {
         &self.files
     }
 
-    /// The digest of `tokenizer.json`.
+    /// The digest of the text of `tokenizer.json`, with the tokens that were added.
     pub fn digest(&self) -> Digest {
         self.digest
     }

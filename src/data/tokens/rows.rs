@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Tokenizer;
+use super::{AddedTokenId, Tokenizer};
 use crate::error::{Error, Result};
 
 impl Tokenizer {
@@ -27,6 +27,11 @@ impl Tokenizer {
         Ok(made)
     }
 
+    /// Rows that an embedding with so many must have for the tokens that were added.
+    pub fn rows_needed(&self, rows: usize) -> usize {
+        rows_with(rows, &self.added)
+    }
+
     /// The added tokens that the model has no row for: they cannot be used.
     pub fn beyond_embedding(&self) -> Vec<String> {
         let Some(rows) = self.embedding else { return Vec::new() };
@@ -47,6 +52,11 @@ fn beyond(tokenizer: &Tokenizer, token: u32, rows: usize) -> Error {
         "the token `{name}` has the id {token}, but the model's embedding only {rows} rows"
     ))
     .hint("tokenizer.json and config.json belong to different models")
+}
+
+/// So many rows, or as many as these tokens need.
+pub fn rows_with(rows: usize, added: &[AddedTokenId]) -> usize {
+    added.iter().map(|token| token.id as usize + 1).fold(rows, usize::max)
 }
 
 /// `vocab_size` of `config.json`; models of several kinds of input keep it with their text model's.

@@ -1,8 +1,33 @@
-//! What the files beside a tokenizer say of special tokens.
+//! Special tokens: those of a tokenizer, and what the files beside it say of them.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+use super::Tokenizer;
+
+impl Tokenizer {
+    /// How the special tokens are written, in the order of their numbers: a text that holds one is
+    /// read as that token.
+    pub fn special_texts(&self) -> Vec<String> {
+        let added = self.inner.get_added_tokens_decoder();
+        let is_control = |id: &u32| self.special.contains(id) || self.stops.contains(id);
+        let mut found: Vec<_> = added.iter().filter(|(id, _)| is_control(id)).collect();
+        found.sort_by_key(|(id, _)| **id);
+        let texts = found.into_iter().map(|(_, token)| token.content.clone());
+        texts.filter(|text| !text.is_empty()).collect()
+    }
+
+    /// Whether a token is marked as special: it stands for no text.
+    pub fn is_special(&self, token: u32) -> bool {
+        self.special.contains(&token) || self.stops.contains(&token)
+    }
+
+    /// The names under which a template knows the special tokens, such as `bos_token`.
+    pub fn special_names(&self) -> &BTreeMap<String, String> {
+        &self.names
+    }
+}
 
 /// Puts the entries of `newer` in the place of those of the same names.
 pub fn merge(config: &mut Value, newer: Value) {

@@ -1,7 +1,11 @@
 //! What a model gives for a position: scores of the vocabulary, or of labels.
 
 use super::{Description, LM_HEAD, SCORE};
+use crate::error::{Error, Result};
 use crate::ops::LogitConfig;
+
+/// Most rows; `vocab_size` of `config.json` has the same limit.
+const VOCABULARY_MAX: usize = 1 << 24;
 
 impl Description {
     /// Path and rows of the matrix behind the last norm; none where it is the embedding.
@@ -19,6 +23,37 @@ impl Description {
         let inputs = self.layer_inputs.iter();
         let inputs = inputs.map(|of| (of.table, [of.vocabulary, of.projection.dims[0]]));
         std::iter::once(embedding).chain(head).chain(inputs)
+    }
+
+    /// Matrices that get a row with each token of the vocabulary: embedding, and output head.
+    pub fn vocabulary_tables(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let head = (!self.tied && self.labels.is_none()).then_some(LM_HEAD);
+        std::iter::once(self.names.embedding).chain(head)
+    }
+
+    /// The same model with so many rows for tokens, of which it has no more now.
+    ///
+    /// # Errors
+    /// When it cannot have them.
+    pub fn resized(&self, rows: usize) -> Result<Self> {
+        let more = rows.saturating_sub(self.vocabulary);
+        if more == 0 {
+            return Ok(self.clone());
+        }
+        let what = format!("the vocabulary cannot get {rows} rows");
+        if rows > VOCABULARY_MAX {
+            return Err(Error::model(what).because(format!("at most {VOCABULARY_MAX} are")));
+        }
+        if self.layer_inputs.is_some() {
+            return Err(Error::model(what).because(
+                "each layer of this model has inputs of its own for every token that there is",
+            ));
+        }
+        let tables = self.vocabulary_tables().count();
+        let mut resized = self.clone();
+        resized.vocabulary = rows;
+        resized.parameters += (more * self.hidden * tables) as u64;
+        Ok(resized)
     }
 
     /// How many scores the model gives for a position: tokens of the vocabulary, or labels.

@@ -12,7 +12,8 @@ const SCALE_MAX: f64 = 1024.0;
 
 /// Whether these kernels are what `x` is for.
 pub(super) fn takes(model: &Model, x: &Tensor<2>) -> bool {
-    gpu::holds(x) && !model.projection().trainable()
+    let matrix = model.projection();
+    gpu::holds(x) && !matrix.trainable() && matrix.factors.is_none()
 }
 
 /// The sum of the losses of targets, with the gradient of the sum of each times its scale with

@@ -4,17 +4,37 @@
 use firebrand::adapters::{
     Adapter, Dora, InitLoraWeights, LoraBias, ModulePatterns, TargetModules,
 };
+use firebrand::artifact::merge::{Addition, Weights};
 use firebrand::artifact::open::{AdapterDirectory, with_adapter};
-use firebrand::model::{EMBEDDING, token_rows_path};
+use firebrand::artifact::rewrite::write_merged;
+use firebrand::model::{EMBEDDING, LM_HEAD, inspect, token_rows_path};
 
 use super::*;
 
 const BASE: &str = "biases";
+/// Factors beside matrices with a row for each token.
+const FACTORED: [&str; 2] = ["head", "embedding"];
 /// Its head is not its embedding.
 const UNTIED: &str = "mha-untied";
 
 fn folder(name: &str) -> std::path::PathBuf {
     crate::common::repository("tests/reference/lora_variants").join(name)
+}
+
+/// A batch, in which tokens that the base does not have are in the places of others.
+fn batch_of(name: &str) -> Batch {
+    let mut batch = super::expected(BASE).batch();
+    if name.starts_with("tokens-new") {
+        let targets = batch.targets.iter_mut().map(|target| &mut target.token);
+        for token in batch.tokens.iter_mut().chain(targets) {
+            *token = match *token {
+                53 => 96,
+                28 => 97,
+                other => other,
+            };
+        }
+    }
+    batch
 }
 
 /// An adapter of PEFT has its logits and its loss here, beside the base and merged into it.
@@ -23,7 +43,7 @@ fn is_as_in_peft(name: &str, base_name: &str) {
     let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
     let adapter = found.adapter.as_ref();
     let expected = Expected::read(&folder.join("expected.safetensors"));
-    let batch = super::expected(BASE).batch();
+    let batch = batch_of(name);
     for kernels in KERNELS {
         let base = case(base_name);
         let loaded = with_adapter((base.as_path(), None), &folder, adapter, &cpu()).unwrap();
@@ -35,6 +55,19 @@ fn is_as_in_peft(name: &str, base_name: &str) {
         if name.starts_with("tokens") {
             let rows = sums.get(&token_rows_path(EMBEDDING)).unwrap().clone();
             assert_near(name, &host(rows), expected.floats("gradient"), LIMIT);
+            let of_head = sums.get(&token_rows_path(LM_HEAD)).cloned();
+            assert_eq!(of_head.is_some(), !adapter.settings().head_token_indices.is_empty());
+            if let Some(rows) = of_head {
+                assert_near(name, &host(rows), expected.floats("gradient.head"), LIMIT);
+            }
+        }
+        if FACTORED.contains(&name) {
+            let all: Vec<_> = expected.under("gradient.").collect();
+            assert_eq!(all.len(), if name == "head" { 2 } else { 4 });
+            for (path, reference) in all {
+                let ours = host(sums.get(path).unwrap().clone());
+                assert_near(&format!("{name} {path}"), &ours, reference, LIMIT);
+            }
         }
         if name.starts_with("bias") {
             let in_files = adapters::names_in_files(adapter, &model.description).unwrap();
@@ -44,7 +77,10 @@ fn is_as_in_peft(name: &str, base_name: &str) {
                 assert_near(&format!("{name} {path}"), &ours, reference, LIMIT);
             }
         }
-        if ["modules", "tokens", "bias"].iter().any(|begin| name.starts_with(begin)) {
+        if ["modules", "tokens", "bias", "head", "embedding"]
+            .iter()
+            .any(|begin| name.starts_with(begin))
+        {
             let mut trainer = Trainer::new(model, step_settings(1e-3), adamw());
             for reference in expected.floats("losses") {
                 let micro_batches = [row(&batch, 0), row(&batch, 1)];
@@ -86,6 +122,43 @@ fn rows_of_tokens_are_those_of_peft() {
 }
 
 #[test]
+fn rows_of_an_output_head_and_of_new_tokens_are_those_of_peft() {
+    is_as_in_peft("tokens-head", UNTIED);
+    is_as_in_peft("tokens-new", UNTIED);
+    is_as_in_peft("tokens-new-tied", BASE);
+    // Further rows are those of the adapter.
+    merges_as_in_peft("tokens-head", 0.0);
+    merges_as_in_peft("tokens-new", 0.0);
+}
+
+#[test]
+fn factors_of_an_output_head_and_an_embedding_are_those_of_peft() {
+    for name in FACTORED {
+        is_as_in_peft(name, UNTIED);
+        merges_as_in_peft(name, 1e-6);
+    }
+}
+
+/// What merging makes of the embedding and the head.
+fn merges_as_in_peft(name: &str, limit: f64) {
+    let (folder, target) = (folder(name), tempfile::tempdir().unwrap());
+    let base = inspect(&case(UNTIED)).unwrap().description;
+    let (found, _) = AdapterDirectory::read_hashed(&folder).unwrap();
+    let wide = adapters::resized(found.adapter.as_ref(), &base).unwrap();
+    let addition = Addition::read(&folder, found.adapter, &wide).unwrap();
+    let weights =
+        Weights::open(&case(UNTIED), base.names, vec![addition], Default::default()).unwrap();
+    write_merged(weights.resized(&base, wide.vocabulary), target.path(), None).unwrap();
+    let merged = Expected::read(&target.path().join("model.safetensors"));
+    let expected = Expected::read(&folder.join("expected.safetensors"));
+    for table in ["lm_head", "model.embed_tokens"] {
+        let ours = merged.floats(&format!("{table}.weight"));
+        let reference = expected.floats(&format!("merged.{table}"));
+        assert_near(&format!("{name} {table}"), ours, reference, limit);
+    }
+}
+
+#[test]
 fn biases_that_are_trained_are_those_of_peft() {
     is_as_in_peft("bias-all", BASE);
     is_as_in_peft("bias-lora-only", BASE);
@@ -119,6 +192,10 @@ fn tokens_are_written_for_peft_as_it_has_them() {
         let json = found.adapter.to_peft(&["q_proj".to_owned()].into());
         assert_eq!(json["trainable_token_indices"].to_string(), "[53,28,4]", "{name}");
     }
+    let (found, _) = AdapterDirectory::read_hashed(&folder("tokens-head")).unwrap();
+    let json = found.adapter.to_peft(&["q_proj".to_owned()].into());
+    let expected = serde_json::json!({"embed_tokens": [53, 28, 4], "lm_head": [53, 28]});
+    assert_eq!(json["trainable_token_indices"], expected);
     let read = |tokens: serde_json::Value| {
         let mut json = serde_json::json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8,
             "target_modules": "all-linear"});
@@ -128,11 +205,11 @@ fn tokens_are_written_for_peft_as_it_has_them() {
     };
     assert_eq!(read(serde_json::json!({"embed_tokens": [7, 3]})).unwrap(), [7, 3]);
     says(
-        read(serde_json::json!({"embed_tokens": [7], "lm_head": [7]})).unwrap_err().to_string(),
-        str![[r#"
-error[adapter]: `trainable_token_indices` names modules beside the input embedding
-  because rows of an output head of its own are not trained by themselves
-"#]],
+        read(serde_json::json!({"embed_tokens": [7], "wte": [7]})).unwrap_err().to_string(),
+        str![
+            "error[adapter]: `trainable_token_indices` names other modules than the input \
+             embedding and the output head"
+        ],
     );
     says(
         read(serde_json::json!([-1])).unwrap_err().to_string(),
