@@ -137,8 +137,20 @@ fn adapter_works(tied: bool) {
     let without = ["train", "lora.toml", "--quiet", "--set", "name=other"];
     let refused = run.fails(2, &[&without[..], &start].concat());
     let expected = match tied {
-        true => str![],
-        false => str![],
+        true => str![[r#"
+error[adapter]: `trainable_token_indices` is [362,363] in the adapter, and null in the run
+  at checkpoints/straight/artifact/adapter_config.json
+
+hint: both must be the same: write it as the adapter has it
+
+"#]],
+        false => str![[r#"
+error[adapter]: `trainable_token_indices` is {"embed_tokens":[362,363],"lm_head":[362,363]} in the adapter, and null in the run
+  at checkpoints/straight/artifact/adapter_config.json
+
+hint: both must be the same: write it as the adapter has it
+
+"#]],
     };
     says(refused, expected);
     // Its data is another one in other tokens.
@@ -269,7 +281,11 @@ error[config]: `model.add_tokens.0` must not be empty
 "#]],
     );
     let long = format!("model.add_tokens=[\"{}\"]", "x".repeat(257));
-    run.fails_with(2, &["plan", "lora.toml", "--set", &long], str![]);
+    run.fails_with(2, &["plan", "lora.toml", "--set", &long], str![[r#"
+error[config]: `model.add_tokens.0` must be a text of 1 to 256 bytes, not `"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"`
+  at --set model.add_tokens
+
+"#]]);
     let many: Vec<String> = (0..65_537).map(|number| format!("\"<{number}>\"")).collect();
     run.write(
         "many.toml",
@@ -287,11 +303,28 @@ error[config]: 65537 tokens are too many to be added
 "#]],
     );
     let dpo = ["--set", "train.objective=dpo"];
-    run.fails_with(2, &[&set(TOOL)[..], &dpo].concat(), str![]);
+    run.fails_with(2, &[&set(TOOL)[..], &dpo].concat(), str![[r#"
+error[config]: `train.objective = "dpo"` cannot be used with this adapter
+  at lora.toml
+  because it compares with the base model, whose weights the adapter changes
+
+hint: leave `lora.init_lora_weights`, `lora.modules_to_save`, `lora.bias`, trainable and added tokens, and `lm_head` and `embed_tokens` out
+
+"#]]);
     // Whoever leaves rows out that the base does not have has no adapter for it.
     run.succeeds(&["train", "lora.toml", "--quiet", "--set", TOOL, "--set", "name=tokens"]);
     let file = "checkpoints/tokens/artifact/adapter_config.json";
     let broken = run.read(file).replace("362", "363");
     run.write(file, &broken);
-    run.fails_with(2, &["generate", "checkpoints/tokens", "--prompt", "x"], str![]);
+    run.fails_with(
+        2,
+        &["generate", "checkpoints/tokens", "--prompt", "x"],
+        str![[r#"
+error[adapter]: the adapter has no row 362 of `model.embed_tokens.weight`
+  because its tokens go up to 363, the base has 362 rows
+
+hint: is this the base that it was trained on?
+
+"#]],
+    );
 }

@@ -156,5 +156,16 @@ hint: train both with `lora.modules_to_save`, or rows with `lora.trainable_token
     let told = other.fails(2, &merge);
     assert!(told.contains("`embed_tokens` in `lora.target_modules` cannot have"), "{told}");
     let export = ["export", "checkpoints/tables", "--format", "gguf-lora", "--out", "out"];
-    run.fails_with(2, &export, str![]);
+    run.fails_with(
+        2,
+        &export,
+        str![[r#"
+error[export]: llama.cpp cannot put this adapter beside a model
+  at checkpoints/tables/artifact
+  because it is saved with factors of embedding or head
+
+hint: `--format gguf` writes its base with it
+
+"#]],
+    );
 }
