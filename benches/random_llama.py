@@ -11,6 +11,9 @@ HERE = pathlib.Path(__file__).parent
 SHAPES = {
     "small": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2,
               "num_key_value_heads": 1, "vocab_size": 2048, "tie_word_embeddings": True},
+    # Most of it is the embedding.
+    "tied": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 8,
+             "num_key_value_heads": 4, "vocab_size": 32768, "tie_word_embeddings": True},
     # 0.2 billion numbers, so that a step takes seconds.
     "middle": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 16,
                "num_key_value_heads": 8, "vocab_size": 32768, "tie_word_embeddings": False},

@@ -28,7 +28,7 @@ use crate::config::RunConfig;
 use crate::data::AddedTokens;
 use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
-use crate::model::description::StackedTensor;
+use crate::model::description::{StackedTensor, TrainedLinear};
 use crate::model::{AdapterBranch, Description, Linear, Model, Parameter, Visitor};
 use crate::random::Stream;
 
@@ -366,6 +366,24 @@ pub fn trainable_tensors(
 /// Those of [`Adapter::layers`].
 pub fn saved_per_token(adapter: &dyn Adapter, description: &Description) -> Result<usize> {
     Ok(adapter.layers(description)?.iter().map(|(_, dims)| adapter.saved_per_token(*dims)).sum())
+}
+
+/// What is trained beside each linear layer, by module path, as far as memory depends on it.
+///
+/// # Errors
+/// Those of [`Adapter::layers`].
+pub fn trained_linears(
+    adapter: &dyn Adapter,
+    description: &Description,
+) -> Result<BTreeMap<String, TrainedLinear>> {
+    let layers = adapter.layers(description)?.into_iter().map(|(path, dims)| {
+        let tensors = adapter.tensors(&path, dims).into_iter();
+        let matrices = tensors.filter(|(_, shape)| shape.len() == 2);
+        let rank = matrices.filter_map(|(_, shape)| shape.into_iter().min()).min().unwrap_or(0);
+        let kept = adapter.saved_per_token(dims);
+        (path, TrainedLinear { rank, kept, whole: false })
+    });
+    Ok(layers.collect())
 }
 
 /// Whether the model is the base when the adapter is off.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Blocks begin at multiples of this many bytes.
-pub const UNIT: usize = 1 << 14;
+pub const UNIT: usize = 1 << 12;
 /// Memory comes and goes in such parts: the large pages of most systems.
 pub const GRANULE: usize = 1 << 21;
 

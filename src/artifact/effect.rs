@@ -99,6 +99,13 @@ impl ModelEffect {
         }
     }
 
+    /// With the rows of another behind its own.
+    #[must_use]
+    pub fn and(mut self, mut other: Self) -> Self {
+        self.rows.append(&mut other.rows);
+        self
+    }
+
     /// Reads it from an artifact; `None` where there is none.
     ///
     /// # Errors

@@ -92,6 +92,12 @@ impl Rows {
         Self { tokens: (0..rows).map(row).collect(), what }
     }
 
+    /// Each of them by itself.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        let one = |row: &Vec<u32>| Self { tokens: vec![row.clone()], what: self.what.clone() };
+        self.tokens.iter().map(one)
+    }
+
     /// The logits of a model for every position, `[vocabulary]` each, row after row.
     pub fn logits(&self, model: &Model) -> Vec<Vec<f32>> {
         self.logits_through(model, |context| context)

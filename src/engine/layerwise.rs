@@ -74,6 +74,7 @@ pub fn forward_backward(
     let targets = Targets { temperature, ..Targets::new(&pairs, pass.loss_chunk_tokens) };
     let supervised = Supervised { model, x: &x, batch, targets, reference: reference.as_deref() };
     let (loss, mut dx) = objective.backward(supervised, pass.scale, sums);
+    drop(x);
     let forward_time = began.elapsed();
 
     for (index, held) in kept.into_iter().enumerate().rev() {

@@ -1,9 +1,14 @@
 //! How much memory a run will take, by part, before anything is loaded.
 
+mod on_cpu;
+
+use std::collections::BTreeMap;
+
 use crate::config::{Kernels, Recompute};
 use crate::device::{Arithmetic, ComputeConfig};
-use crate::model::Description;
-use crate::ops::cpu::Products;
+use crate::model::description::TrainedLinear;
+use crate::model::{Description, STRIP, Streamed};
+use crate::ops::cpu::{PACKED_OUTPUTS, Products};
 use crate::weights::Element;
 
 /// Bytes by part.
@@ -88,7 +93,7 @@ fn is_nothing(bytes: &u64) -> bool {
 }
 
 /// What is trained, in numbers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct TrainedParameters {
     /// How many numbers.
     pub count: u64,
@@ -96,6 +101,8 @@ pub struct TrainedParameters {
     pub state_bytes: u64,
     /// Whether a checkpoint has the weights that are used beside those that are trained.
     pub averages: bool,
+    /// Numbers of the largest tensor.
+    pub largest: u64,
 }
 
 impl TrainedParameters {
@@ -117,6 +124,12 @@ pub struct Workload {
     pub rows: usize,
     /// Micro-batches that they are in, each of which has logits of its own.
     pub micro_batches: usize,
+    /// Whether a step has more of them, whose gradients are summed.
+    pub accumulates: bool,
+    /// Whether another step follows the first: the optimizer keeps nothing before its first update.
+    pub several_steps: bool,
+    /// Threads of the CPU.
+    pub threads: usize,
     /// Tokens of the longest.
     pub length: usize,
     /// Target positions that have logits at the same time.
@@ -126,10 +139,16 @@ pub struct Workload {
     /// Frozen numbers that are kept in a format of their own or left on disk, and the bytes that
     /// they take in memory.
     pub coded: (u64, u64),
+    /// Whether frozen matrices are left on disk, and read when they are multiplied with.
+    pub streamed: Option<Streamed>,
+    /// Numbers of matrices of layers that are read from there, and their bytes.
+    pub on_disk: (u64, u64),
     /// Bytes of the largest tensor that is in memory on its way to disk.
     pub loaded: u64,
     /// Bytes of examples that are at hand at once.
     pub data: u64,
+    /// Tokens of the tokenizer.
+    pub tokenizer: u64,
     /// Whether checkpoints are written before the last step.
     pub saves: bool,
     /// Whether tensors are on a GPU.
@@ -142,87 +161,114 @@ pub struct Workload {
 
 /// Bytes of a number.
 const F32: u64 = 4;
+/// Measured: the pages of the program that a run uses (58 MB), those that loading it changes (12
+/// MB), and what threads and the allocator of small blocks have for themselves (7 MB).
+const PROGRAM: u64 = 77_000_000;
+/// So much of that is large pages that are used in part; plans that save memory ask for small ones.
+const LARGE_PAGES: u64 = 4_000_000;
+/// Holes between large blocks: a share of what a step works on, and a few large pages at most; half
+/// as many again where matrices are read from disk.
+const HOLES: u64 = 8_000_000;
+const SHARE_OF_HOLES: u64 = 4;
+/// What a tokenizer has for each token, and what reading it takes.
+const TOKEN: u64 = 300;
+const TOKEN_READ: u64 = 1100;
 /// Target positions that have logits at the same time where gradients are compared before the first
 /// step.
 pub const CHECKED_CHUNK: usize = 16;
 
-/// Estimates a run; `of_adapter` are the bytes that an adapter adds to what the forward pass keeps
-/// for the backward pass.
-pub fn estimate(description: &Description, work: Workload, of_adapter: u64) -> Estimate {
-    // Queries that the operations for other devices work on at once.
-    const BLOCK: usize = 512;
-    // Measured (`benches/memory.py`): the program, and what a tokenizer has for each token.
-    const PROGRAM: u64 = 75_000_000;
-    const TOKEN: u64 = 400;
-    let Workload { rows, length, trained, .. } = work;
-    let tokens = (rows * length) as u64;
-    let fast =
-        !work.on_gpu && work.kernels == Kernels::Fast && work.arithmetic != Arithmetic::MixedF16;
-    // By the kernels of the CPU, about as many numbers in 32 bits are worked on as a layer keeps.
-    let of_layers = description.layers.iter().map(|layer| layer.kept(description.hidden));
-    let (mut all, mut most) = (0, 0);
-    for [by_kernels, in_tapes] in of_layers {
-        let kept = if fast { by_kernels } else { in_tapes } as u64;
-        (all, most) = (all + kept, most.max(kept));
-    }
-    let computing = work.computing();
-    let factor = match Products::of(computing) {
-        Some(Products::Bf16) => 2,
-        _ => F32,
-    };
-    let (factor, at_work) = if fast { (factor, tokens * most * F32) } else { (F32, 0) };
-    let input = tokens * description.hidden as u64 * F32;
-    let layers = description.layers.len() as u64;
-    // Until the last gradient has come back; it and its gradient.
-    let beside = 2 * tokens * description.beside_stream() as u64 * F32;
+/// What an adapter adds to the layers that it is beside.
+#[derive(Debug, Clone, Default)]
+pub struct AdaptedLinears {
+    /// What is trained of each, by module path.
+    pub linears: BTreeMap<String, TrainedLinear>,
+    /// Bytes that tapes keep of it for the backward pass.
+    pub taped: u64,
+}
+
+/// Estimates a run with what an adapter adds to layers.
+pub fn estimate(description: &Description, work: Workload, adapted: &AdaptedLinears) -> Estimate {
+    let trained = work.trained;
     let learning = if work.adapted { trained.count } else { description.parameters };
-    let heads = description.heads_with_scores((rows, length)) as u64;
-    let scores = tokens * heads * length.min(BLOCK) as u64 * F32;
-    // The gradient of the embedding is made before it is added to that of the output projection.
-    let table = (description.vocabulary * description.hidden) as u64 * F32;
-    let table = if work.adapted { 0 } else { table };
     let estimate = Estimate {
         weights: work.frozen(description) + learning * F32,
-        optimizer: trained.count * F32 + trained.state_bytes + table,
-        activations: match work.recompute {
-            Recompute::None => tokens * all * factor + at_work,
-            Recompute::Layers => layers * input + tokens * most * factor + at_work,
-        } + beside
-            + of_adapter,
-        // Scores, weights, and the gradients of both.
-        attention: if work.on_gpu { 5 * scores } else { 0 },
-        checkpoint: 0,
-        teacher: 0,
-        resident_teacher: 0,
-        // A cap keeps the scores, and the slope at each of them.
-        logits: match (fast, description.logits.soft_cap) {
-            (true, _) => 1,
-            (false, None) => 4,
-            (false, Some(_)) => 6,
-        } * (work.micro_batches * work.chunk_of_each() * description.outputs()) as u64
-            * F32,
         data: work.data,
-        program: PROGRAM + description.vocabulary as u64 * TOKEN,
+        program: PROGRAM + work.tokenizer * TOKEN,
+        ..Estimate::default()
     };
-    let checks = fast && work.coded.0 == 0;
-    let check = if checks { gradient_check(description, work) } else { 0 };
-    estimate.around_steps(work, check)
+    let estimate = match !work.on_gpu && Products::of(work.computing()).is_some() {
+        true => estimate.with_step(on_cpu::step(description, &work, adapted)),
+        false => estimate.with_tapes(description, work, adapted.taped),
+    };
+    estimate.around_steps(description, &work)
+}
+
+impl Estimate {
+    /// With what a step takes by the kernels of the CPU.
+    fn with_step(self, step: on_cpu::Step) -> Self {
+        let on_cpu::Step { optimizer, activations, logits } = step;
+        Self { optimizer, activations, logits, ..self }
+    }
+
+    /// With what a step takes by tensor operations.
+    fn with_tapes(self, description: &Description, work: Workload, of_adapter: u64) -> Self {
+        // Queries that they work on at once.
+        const BLOCK: usize = 512;
+        let Workload { rows, length, trained, .. } = work;
+        let tokens = (rows * length) as u64;
+        let of_layers = description.layers.iter().map(|layer| layer.kept(description.hidden));
+        let (mut all, mut most) = (0, 0);
+        for [_, kept] in of_layers {
+            (all, most) = (all + kept as u64, most.max(kept as u64));
+        }
+        let input = tokens * description.hidden as u64 * F32;
+        let layers = description.layers.len() as u64;
+        // Until the last gradient has come back; it and its gradient.
+        let beside = 2 * tokens * description.beside_stream() as u64 * F32;
+        let heads = description.heads_with_scores((rows, length)) as u64;
+        let scores = tokens * heads * length.min(BLOCK) as u64 * F32;
+        // The gradient of the embedding is made before it is added to that of the output
+        // projection.
+        let table = (description.vocabulary * description.hidden) as u64 * F32;
+        let table = if work.adapted { 0 } else { table };
+        // A cap keeps the scores, and the slope at each of them.
+        let of_logits = if description.logits.soft_cap.is_some() { 6 } else { 4 };
+        let targets = (work.micro_batches * work.chunk_of_each()) as u64;
+        Self {
+            optimizer: trained.count * F32 + trained.state_bytes + table,
+            activations: match work.recompute {
+                Recompute::None => tokens * all * F32,
+                Recompute::Layers => layers * input + tokens * most * F32,
+            } + beside
+                + of_adapter,
+            // Scores, weights, and the gradients of both.
+            attention: if work.on_gpu { 5 * scores } else { 0 },
+            logits: of_logits * targets * description.outputs() as u64 * F32,
+            ..self
+        }
+    }
 }
 
 impl Workload {
     /// Nothing to do yet, on a device that computes so.
     pub fn on(on_gpu: bool, arithmetic: Arithmetic, kernels: Kernels) -> Self {
         Self {
-            trained: TrainedParameters { count: 0, state_bytes: 0, averages: false },
+            trained: TrainedParameters::default(),
             adapted: false,
             rows: 0,
             micro_batches: 1,
+            accumulates: false,
+            several_steps: true,
+            threads: 1,
             length: 0,
             chunk: 0,
             recompute: Recompute::None,
             coded: (0, 0),
+            streamed: None,
+            on_disk: (0, 0),
             loaded: 0,
             data: 0,
+            tokenizer: 0,
             saves: false,
             on_gpu,
             arithmetic,
@@ -254,6 +300,12 @@ impl Workload {
         }
     }
 
+    /// Bytes that are read of so many numbers of a matrix that is multiplied with.
+    fn read(&self, count: u64) -> u64 {
+        let (numbers, bytes) = self.on_disk;
+        count * (bytes >> 10) / (numbers >> 10).max(1)
+    }
+
     /// Bytes of frozen weights in memory.
     fn frozen(&self, description: &Description) -> u64 {
         if !self.adapted {
@@ -264,31 +316,69 @@ impl Workload {
     }
 }
 
+/// Numbers of the largest matrix of a layer.
+fn largest_matrix(description: &Description) -> u64 {
+    let sizes = description.matrices().map(|(_, [outputs, inputs])| (outputs * inputs) as u64);
+    sizes.max().unwrap_or(0)
+}
+
 /// What the comparison of gradients takes.
-fn gradient_check(description: &Description, work: Workload) -> u64 {
-    // Tensor operations take weights in 32 bits, and turned: those of the output projection have a
-    // copy, and where weights are kept in 16 bits those of a layer have two. Some dozens of tokens
-    // are little beside that (`benches/memory_plans.py`).
-    let head = (description.outputs() * description.hidden) as u64;
+fn gradient_check(description: &Description, work: &Workload) -> u64 {
+    // Tensor operations take matrices in 32 bits, and turned: some rows of the output projection at
+    // once, or one of a layer. Of those in 16 bits a tape in 32 has the layer's as well.
+    let rows = description.outputs().min(STRIP);
+    let strip = 2 * (rows * description.hidden) as u64;
     let tables = description.tables().map(|(_, [rows, columns])| (rows * columns) as u64);
     let layers = description.parameters.saturating_sub(tables.sum());
     let layer = layers / (description.layers.len() as u64).max(1);
-    let copies = head + if work.stays(description) { 2 * layer } else { 0 };
+    let layer = match (work.stays(description), work.arithmetic) {
+        (true, Arithmetic::F32) => layer + largest_matrix(description),
+        (true, _) => 2 * largest_matrix(description),
+        (false, _) => largest_matrix(description),
+    };
     let chunk = CHECKED_CHUNK.min(work.rows * work.length);
     let scores = 4 * (chunk * description.outputs()) as u64;
-    (copies + scores + work.trained.count) * F32
+    // Gradients of both kinds of kernels, two of which are compared as numbers of the host, or are
+    // made of those of a table.
+    let gradients = 2 * work.trained.count;
+    (gradients + (strip + scores).max(layer).max(3 * work.trained.largest)) * F32
+}
+
+/// What the effect of what was trained takes, which is computed for the artifact: some tokens in 32
+/// bits.
+fn published(description: &Description, work: &Workload) -> u64 {
+    // Of a row, and three of their scores: with what was trained, without it, and for a digest.
+    const TOKENS: u64 = 32;
+    const SCORES: u64 = 3;
+    let (outputs, hidden) = (description.outputs() as u64, description.hidden as u64);
+    // Gate and up, packed at the same time.
+    let pair = 2 * largest_matrix(description);
+    let layer = pair * F32 + work.read(pair);
+    let head = outputs.min(PACKED_OUTPUTS as u64) * (hidden + TOKENS) * F32;
+    work.trained.state_bytes + layer.max(head) + SCORES * TOKENS * outputs * F32
 }
 
 impl Estimate {
-    /// With what there is before the first step, and what is saved between steps. `check` is what
-    /// the comparison of gradients takes beside weights and program.
-    fn around_steps(mut self, work: Workload, check: u64) -> Self {
-        // What reads files and records has so much beside the weights.
-        const START: u64 = 100_000_000;
+    /// With what there is before the first step and after the last, as far as it is more than a
+    /// step takes, and what is saved between steps.
+    fn around_steps(mut self, description: &Description, work: &Workload) -> Self {
         if !work.on_gpu {
-            let beside = self.total() - self.weights;
-            let most = START.max(self.program + check.max(work.loaded));
-            self.program += most.saturating_sub(beside);
+            let step = self.on_device() - self.weights;
+            let holes = if work.streamed.is_some() { HOLES + HOLES / 2 } else { HOLES };
+            self.program += holes.min(step / SHARE_OF_HOLES);
+            if work.recompute == Recompute::Layers {
+                self.program -= LARGE_PAGES;
+            }
+            let fast = Products::of(work.computing()).is_some();
+            let check = match fast && work.coded.0 == 0 {
+                true => gradient_check(description, work),
+                false => 0,
+            };
+            let most = check.max(work.loaded).max(published(description, work));
+            self.program += most.saturating_sub(step);
+            // Before weights are loaded.
+            let start = PROGRAM + work.tokenizer * TOKEN_READ;
+            self.program += start.saturating_sub(self.total());
         }
         if work.saves {
             // On the host it shares what an update has not changed, and waits for none before that.

@@ -29,7 +29,9 @@ pub use gradient_check::{GradientCheck, check_gradients, first_tokens};
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
-pub use memory::{CHECKED_CHUNK, Estimate, TeacherMemory, TrainedParameters, Workload, estimate};
+pub use memory::{
+    AdaptedLinears, CHECKED_CHUNK, Estimate, TeacherMemory, TrainedParameters, Workload, estimate,
+};
 pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, StateByPath};
 pub use optimizers::Optimizer;

@@ -275,10 +275,13 @@ impl VocabularyMatrix {
                 || product(x.clone(), coded.values().transpose(), computing.arithmetic);
             return scores.unwrap_or_else(by_tensors);
         }
-        let parts = self.pieces.iter().map(|piece| {
-            cpu::project(x, &piece.value, computing).unwrap_or_else(|| {
-                product(x.clone(), piece.value.clone().transpose(), computing.arithmetic)
-            })
+        let parts = self.pieces.iter().flat_map(|piece| {
+            if let Some(scores) = cpu::project(x, &piece.value, computing) {
+                return vec![scores];
+            }
+            let strips = strips(piece)
+                .map(|strip| product(x.clone(), strip.transpose(), computing.arithmetic));
+            strips.collect()
         });
         let mut parts: Vec<Tensor<2>> = parts.collect();
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
@@ -294,9 +297,14 @@ impl VocabularyMatrix {
         if let Some(coded) = &self.coded {
             return product(d.clone(), coded.values(), computing.arithmetic);
         }
-        let parts = self.parts().map(|(first, piece)| {
-            let d = columns(d, first, piece);
-            product(d, piece.value.clone(), computing.arithmetic)
+        let parts = self.parts().flat_map(|(first, piece)| {
+            let strips = strips(piece).scan(first, |first, strip| {
+                let [rows, _] = strip.dims();
+                let d = columns(d, *first, rows);
+                *first += rows;
+                Some(product(d, strip, computing.arithmetic))
+            });
+            strips.reduce(|a, b| a + b)
         });
         parts.reduce(|a, b| a + b).expect("a matrix has rows")
     }
@@ -317,7 +325,7 @@ impl VocabularyMatrix {
             return factors.add_scores_gradient(sums, (d, x), (tokens, more), computing);
         }
         for (number, (first, piece)) in self.parts().enumerate() {
-            let d = columns(d, first, piece).transpose();
+            let d = columns(d, first, piece.value.dims()[0]).transpose();
             let gradient = product(d, x.clone(), computing.arithmetic);
             let gradient = self.scatter(gradient, tokens, more, (first, piece));
             sums.add(&self.piece_path(number), gradient);
@@ -356,9 +364,22 @@ impl VocabularyMatrix {
     }
 }
 
-/// The columns of `d` that belong to a piece.
-fn columns(d: &Tensor<2>, first: usize, piece: &Parameter<2>) -> Tensor<2> {
-    let count = piece.value.dims()[0];
+/// Rows that are multiplied at once by tensor operations of the CPU: these copy a matrix to turn it
+/// or to widen it, and the whole one is the largest of most models.
+pub const STRIP: usize = 4096;
+
+/// A piece as it is multiplied at once.
+fn strips(piece: &Parameter<2>) -> impl Iterator<Item = Tensor<2>> {
+    let (value, [rows, _]) = (piece.value.clone(), piece.value.dims());
+    let most = if value.device() == Device::flex() { STRIP } else { rows };
+    (0..rows).step_by(most).map(move |first| match rows <= most {
+        true => value.clone(),
+        false => value.clone().narrow(0, first, most.min(rows - first)),
+    })
+}
+
+/// Some columns of `d`.
+fn columns(d: &Tensor<2>, first: usize, count: usize) -> Tensor<2> {
     if count == d.dims()[1] { d.clone() } else { d.clone().narrow(1, first, count) }
 }
 

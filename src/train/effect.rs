@@ -39,13 +39,6 @@ pub(super) fn write_effect(
     let scores = prepared.score_head.is_some();
     // With some adapters the base in memory is no longer that of the files.
     let based = !scores && prepared.adapter.as_deref().is_some_and(leaves_base);
-    let found = device::guarded(prepared.on_gpu(), "computing the effect", || {
-        let with = rows.logits(model);
-        let without = based.then(|| rows.logits_of_base(model));
-        (with, without)
-    });
-    model.computing = trained_in;
-    let (with, without) = found?;
     // The weights of a whole model are rounded once more when they are written, and rows of tokens
     // when they are put into an embedding in 16 bits.
     let of_rows = |it: &Arc<dyn Adapter>| {
@@ -58,7 +51,17 @@ pub(super) fn write_effect(
         Arithmetic::F32 => EXACT,
         other => other.name(),
     };
-    let effect = ModelEffect::new(&rows, &with, without.as_deref(), name);
+    // One row after the other: the scores of all of them are a few hundred megabytes.
+    let of_row = |row: Rows| {
+        let with = row.logits(model);
+        let without = based.then(|| row.logits_of_base(model));
+        ModelEffect::new(&row, &with, without.as_deref(), name)
+    };
+    let found = device::guarded(prepared.on_gpu(), "computing the effect", || {
+        rows.each().map(of_row).reduce(ModelEffect::and)
+    });
+    model.computing = trained_in;
+    let Some(effect) = found? else { return Ok(()) };
     if effect.is_inert() {
         let what = "the adapter changes nothing: on the prompts, the model with it has the scores \
                     of its base, to the last bit";

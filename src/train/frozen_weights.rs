@@ -11,8 +11,8 @@ use crate::model::{Description, Streamed};
 use crate::weights::formats::{self, WeightFormat};
 use crate::weights::ggml::TensorType;
 
-/// Matrices that are packed for products at the same time, those of gate and up.
-const READ_AT_ONCE: u64 = 2;
+/// Bytes of a number in 32 bits.
+const F32: u64 = 4;
 
 /// What a checkpoint has as codes is frozen for good.
 ///
@@ -136,7 +136,8 @@ fn as_in_files(adapter: Option<&dyn Adapter>, description: &Description) -> (u64
 }
 
 /// What changes of a workload whose frozen weights are left on disk: numbers that are apart and the
-/// bytes that they take in memory, and those of the largest tensor on its way.
+/// bytes that they take in memory, those that are read of layers, and those of the largest tensor
+/// on its way. Numbers and blocks of files go to disk as they are read.
 ///
 /// # Errors
 /// When the adapter names weights that are not there.
@@ -146,28 +147,26 @@ pub fn streamed(
     (adapter, description): (&dyn Adapter, &Description),
     work: Workload,
 ) -> Result<Workload> {
-    let in_file = description.element.size() as u64;
     let changed = adapters::changed_tables(adapter, description)?;
     let tables = description.tables().filter(|(path, _)| !changed.contains(path));
     let in_blocks = |path: &str| match format {
         None => description.in_blocks.get(path).map(|(kind, _)| *kind),
         Some(_) => None,
     };
-    let ((mut numbers, mut in_memory), mut loaded) = match which {
-        Streamed::Tables => (work.coded, 0),
+    let work = match which {
+        Streamed::Tables => Workload { loaded: 0, ..work },
         Streamed::All => of_layers(format, description, in_blocks, work),
     };
+    let (mut numbers, mut in_memory) = work.coded;
     for (path, dims) in tables {
         let count = (dims[0] * dims[1]) as u64;
-        let blocks = in_blocks(path).map(|kind| kind.bytes_of(count));
-        loaded = loaded.max(blocks.unwrap_or(count * in_file));
-        match blocks {
+        match in_blocks(path).map(|kind| kind.bytes_of(count)) {
             // They are among those that are apart already.
             Some(blocks) if which == Streamed::Tables => in_memory -= blocks,
             _ => numbers += count,
         }
     }
-    Ok(Workload { coded: (numbers, in_memory), loaded, ..work })
+    Ok(Workload { coded: (numbers, in_memory), streamed: Some(which), ..work })
 }
 
 /// That of matrices of layers: scales stay in memory, and what is multiplied with is read.
@@ -176,27 +175,28 @@ fn of_layers(
     description: &Description,
     in_blocks: impl Fn(&str) -> Option<&'static TensorType>,
     work: Workload,
-) -> ((u64, u64), u64) {
+) -> Workload {
     let codes = format.filter(|format| formats::makes_codes(*format));
     let in_file = description.element.size() as u64;
     let (of_files, bytes_of_files) = description.coded();
     // Of codes of files, two to a byte, what is more than these.
     let mut scales = if codes.is_none() { bytes_of_files - of_files / 2 } else { 0 };
-    let (mut numbers, mut read, mut loaded) = (0, 0, 0);
+    let (mut numbers, mut on_disk, mut loaded) = (0, 0, 0);
     for (path, dims) in description.matrices() {
         let count = (dims[0] * dims[1]) as u64;
         numbers += count;
         scales += codes.map_or(0, |codes| codes.scale_bytes(*dims));
-        // As it is on disk, and on its way there: codes are made of numbers in 32 bits.
-        let (stored, on_its_way) = match (codes, in_blocks(&format!("{path}.weight"))) {
-            (Some(codes), _) => (codes.bytes(*dims), count * (in_file + 4)),
-            (None, Some(kind)) => (kind.bytes_of(count), kind.bytes_of(count)),
-            (None, None) => (count * work.frozen_bytes(description), count * in_file),
+        on_disk += match (codes, in_blocks(&format!("{path}.weight"))) {
+            (Some(codes), _) => {
+                // Codes are made of numbers in 32 bits.
+                loaded = loaded.max(count * (in_file + F32) + codes.bytes(*dims));
+                codes.bytes(*dims)
+            }
+            (None, Some(kind)) => kind.bytes_of(count),
+            (None, None) => count * work.frozen_bytes(description),
         };
-        read = read.max(READ_AT_ONCE * stored);
-        loaded = loaded.max(on_its_way);
     }
-    ((numbers, scales + read), loaded)
+    Workload { coded: (numbers, scales), on_disk: (numbers, on_disk), loaded, ..work }
 }
 
 /// The same where numbers take the place of codes.

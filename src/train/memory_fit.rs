@@ -2,10 +2,10 @@
 
 use crate::adapters::{self, Adapter};
 use crate::config::{Recompute, RunConfig};
-use crate::device::{OpenedDevice, memory_bytes_available};
+use crate::device::{Arithmetic, OpenedDevice, memory_bytes_available};
 use crate::engine::optimizers::{self, UpdatedParameter};
 use crate::engine::{
-    Estimate, MicroBatchSplit, TeacherMemory, TrainedParameters, Workload, estimate,
+    AdaptedLinears, Estimate, MicroBatchSplit, TeacherMemory, TrainedParameters, Workload, estimate,
 };
 use crate::error::{Error, Result};
 use crate::event::bytes;
@@ -51,15 +51,21 @@ pub fn micro_batch_split(
     Ok(MicroBatchSplit { rows: (most < rows).then_some(most), ..MicroBatchSplit::default() })
 }
 
-/// Rows that are differentiated at the same time.
-pub fn rows_at_once(
+/// What is differentiated at the same time, and by how many threads.
+pub fn passes(
     config: &RunConfig,
-    opened: &OpenedDevice,
+    (opened, arithmetic): (&OpenedDevice, Arithmetic),
     micro_batch_split: MicroBatchSplit,
-) -> usize {
+) -> Workload {
     let parallel = parallel_micro_batches(config, opened);
     let rows = config.train.micro_batch_size;
-    parallel * micro_batch_split.rows.map_or(rows, |most| most.min(rows))
+    Workload {
+        rows: parallel * micro_batch_split.rows.map_or(rows, |most| most.min(rows)),
+        micro_batches: parallel,
+        accumulates: config.train.gradient_accumulation_steps > parallel,
+        threads: rayon::current_num_threads(),
+        ..Workload::on(opened.on_gpu(), arithmetic, config.device.kernels)
+    }
 }
 
 /// A GPU is kept busy by one micro-batch, and one thread talks to it.
@@ -85,7 +91,9 @@ pub fn trained(
         None => description.parameters,
     };
     let state_bytes = optimizers::state_bytes(&*rule, &all);
-    Ok(TrainedParameters { count, state_bytes, averages: rule.averages() })
+    let sizes = tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
+    let largest = sizes.max().unwrap_or(0);
+    Ok(TrainedParameters { count, state_bytes, averages: rule.averages(), largest })
 }
 
 /// Memory by part, with what a teacher takes.
@@ -98,11 +106,14 @@ pub fn memory(
     adapter: Option<&dyn Adapter>,
     opened: &OpenedDevice,
 ) -> Result<Estimate> {
-    let of_adapter = match adapter {
-        Some(adapter) => kept_by_adapter(adapter, description, work)?,
-        None => 0,
+    let adapted = match adapter {
+        Some(adapter) => AdaptedLinears {
+            linears: adapters::trained_linears(adapter, description)?,
+            taped: kept_by_adapter(adapter, description, work)?,
+        },
+        None => AdaptedLinears::default(),
     };
-    let memory = estimate(description, work, of_adapter);
+    let memory = estimate(description, work, &adapted);
     let memory = match teacher {
         Some(teacher) => memory.with_teacher(teacher),
         None => memory,

@@ -121,12 +121,12 @@ pub fn prepare<'a>(
         trained,
         adapted: adapter.is_some(),
         saves: (1..total_steps).contains(&config.checkpoint.every_steps),
-        rows: memory_fit::rows_at_once(config, &opened, micro_batch_split),
-        micro_batches: memory_fit::parallel_micro_batches(config, &opened),
+        several_steps: total_steps > 1,
         length,
         data: data_bytes(&config.data, &corpus),
+        tokenizer: corpus.codec.tokenizer.vocabulary_size() as u64,
         coded: frozen_weights::coded(weight_format, adapter.as_deref(), &description, &opened),
-        ..Workload::on(opened.on_gpu(), precision.arithmetic, config.device.kernels)
+        ..memory_fit::passes(config, (&opened, precision.arithmetic), micro_batch_split)
     };
     let work = (work, teacher.as_ref().map(|teacher| teacher.memory(work)));
     let model = (&description, adapter.as_deref());

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::ggml::TensorType;
 use super::spill::{SpillFile, StoredBytes};
 use crate::error::Result;
-use crate::files::Digest;
 use crate::weights::coded_matrix::CodedMatrix;
 
 /// Matrices `[rows, columns]` of the same type, one after the other.
@@ -26,7 +25,7 @@ struct Matrix {
 
 impl Blocks {
     /// Rows of so many numbers, whole blocks of this type.
-    pub fn new(bytes: Vec<u8>, kind: &'static TensorType, columns: usize) -> Self {
+    pub fn new(bytes: impl Into<StoredBytes>, kind: &'static TensorType, columns: usize) -> Self {
         let of = Self { bytes: bytes.into(), kind, columns };
         assert!(of.bytes.size().is_multiple_of(of.row_bytes().max(1)), "rows of {columns} numbers");
         of
@@ -45,20 +44,6 @@ impl Blocks {
     pub fn matrix(&self, number: usize, rows: usize) -> Arc<dyn CodedMatrix> {
         assert!((number + 1) * rows * self.row_bytes() <= self.bytes.size(), "it has these rows");
         Arc::new(Matrix { of: self.clone(), first: number * rows, rows })
-    }
-
-    /// The same with its bytes on disk.
-    ///
-    /// # Errors
-    /// When the disk is full.
-    pub fn spilled(&self, file: &Arc<SpillFile>) -> Result<Self> {
-        let (bytes, kind, columns) = (self.bytes.spilled(file)?, self.kind, self.columns);
-        Ok(Self { bytes, kind, columns })
-    }
-
-    /// The digest of the bytes.
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.bytes.get(0, self.bytes.size()))
     }
 }
 
@@ -80,8 +65,8 @@ impl CodedMatrix for Matrix {
     }
 
     fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {
-        let (of, first, rows) = (self.of.spilled(file)?, self.first, self.rows);
-        Ok(Arc::new(Self { of, first, rows }))
+        let of = Blocks { bytes: self.of.bytes.spilled(file)?, ..self.of };
+        Ok(Arc::new(Self { of, first: self.first, rows: self.rows }))
     }
 }
 

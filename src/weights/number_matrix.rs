@@ -1,9 +1,11 @@
 //! Matrices of numbers that are left on disk as codes are.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::spill::{SpillFile, StoredBytes};
-use super::{Element, RawNumbers};
+use super::stream::ShardStream;
+use super::{Element, RawNumbers, TensorPlace};
 use crate::error::Result;
 use crate::weights::coded_matrix::CodedMatrix;
 
@@ -34,6 +36,30 @@ impl NumberMatrix {
         let parts = (0..count).step_by(PART);
         let parts = parts.map(|first| numbers.encoded(first..count.min(first + PART), element));
         Ok(Self { bytes: disk.put(parts)?, element, shape })
+    }
+
+    /// The same of the tensor that a file was begun with, of which no more than `most` bytes are in
+    /// memory at once.
+    ///
+    /// # Errors
+    /// When the disk is full, or the file cannot be read.
+    pub fn from_file(
+        (shard, place): (&mut ShardStream, &TensorPlace),
+        (buffer, most): (&mut Vec<u8>, usize),
+        (element, shape): (Element, [usize; 2]),
+        disk: &Arc<SpillFile>,
+    ) -> Result<Self> {
+        let bytes = shard.read_to_disk((buffer, most), disk, |bytes| {
+            if place.element == element {
+                return Cow::Borrowed(bytes);
+            }
+            let count = bytes.len() / place.element.size();
+            let mut numbers = RawNumbers::with_capacity(place.element, count);
+            numbers.extend(bytes);
+            Cow::Owned(numbers.encoded(0..count, element))
+        })?;
+        assert_eq!(bytes.size(), shape[0] * shape[1] * element.size(), "a matrix of this shape");
+        Ok(Self { bytes, element, shape })
     }
 }
 

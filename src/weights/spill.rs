@@ -13,6 +13,9 @@ use crate::files::{NewFile, failed, remove_file};
 
 const FAILED: &str = "cannot write frozen weights to disk";
 
+/// What appends a part to a file.
+pub type Append<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
+
 /// A file without a name: nothing else changes what is in it, and it is gone with the process.
 #[derive(Debug)]
 pub struct SpillFile {
@@ -65,15 +68,27 @@ impl SpillFile {
         self: &Arc<Self>,
         parts: impl IntoIterator<Item = B>,
     ) -> Result<StoredBytes> {
+        self.put_with(|append| parts.into_iter().try_for_each(|part| append(part.as_ref())))
+    }
+
+    /// The same with parts that `write` hands on as they come, so that they are never in memory
+    /// together.
+    ///
+    /// # Errors
+    /// Those of `write`, and when the disk is full.
+    pub fn put_with(
+        self: &Arc<Self>,
+        write: impl FnOnce(&mut Append) -> Result<()>,
+    ) -> Result<StoredBytes> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, end) = &mut *writer;
         let (begin, mut length) = (*end, 0);
-        for part in parts {
-            let part = part.as_ref();
+        write(&mut |part| {
             file.write_all(part).map_err(|error| failed(FAILED, &self.path, &error))?;
             length += part.len();
             *end += part.len() as u64;
-        }
+            Ok(())
+        })?;
         Ok(StoredBytes::Disk(SpilledBytes { file: self.clone(), begin, length }))
     }
 
@@ -185,5 +200,14 @@ mod tests {
             }
             assert!(memory.in_memory(0, 1).is_none());
         }
+        let in_parts = file.put_with(|append| of(0).chunks(7).try_for_each(append));
+        assert_eq!(in_parts.unwrap().get(0, 100)[..], of(0));
+        let failed = file.put_with(|append| {
+            append(&[1, 2, 3])?;
+            Err(crate::error::Error::file("it ended there"))
+        });
+        assert!(failed.is_err());
+        // What came before a failure stays in the file, and nothing refers to it.
+        assert_eq!(file.put([[7; 5]]).unwrap().get(0, 5)[..], [7; 5]);
     }
 }

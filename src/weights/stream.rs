@@ -2,12 +2,15 @@
 //! and memory does not depend on the size of the file.
 
 use crate::weights::header::TensorPlace;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::header;
+use super::spill::{SpillFile, StoredBytes};
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, Hashing};
 use crate::weights::Element;
@@ -212,6 +215,28 @@ impl ShardStream {
             self.note_not_finite(count);
         }
         Ok(())
+    }
+
+    /// The same onto disk: no more than `most` bytes are in memory at once. `convert` makes what is
+    /// kept of each piece.
+    ///
+    /// # Errors
+    /// When the disk is full, too.
+    pub fn read_to_disk(
+        &mut self,
+        (buffer, most): (&mut Vec<u8>, usize),
+        disk: &Arc<SpillFile>,
+        mut convert: impl FnMut(&[u8]) -> Cow<'_, [u8]> + Send,
+    ) -> Result<StoredBytes> {
+        disk.put_with(|append| {
+            let mut written = Ok(());
+            self.read_all(buffer, most, |bytes| {
+                if written.is_ok() {
+                    written = append(&convert(bytes));
+                }
+            })?;
+            written
+        })
     }
 
     /// Reads all that is left without a digest, to see whether it is numbers.

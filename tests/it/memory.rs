@@ -87,10 +87,9 @@ fn the_estimate_is_near_the_peak() {
             ratios.push((family, name, planned as f64 / peak as f64));
         }
     }
-    // Models of this size weigh as much as what a process has for itself, which systems decide,
-    // and which grows where the machine is busy;
-    // dense ones of a middle size are within a tenth (`benches/memory.py`).
-    assert!(ratios.iter().all(|(.., ratio)| (0.6..=1.4).contains(ratio)), "{ratios:.2?}");
+    // Models of this size weigh as much as what a process has for itself, which systems decide;
+    // on one machine all are within 5 % below and 10 % above (`benches/memory_plans.py`).
+    assert!(ratios.iter().all(|(.., ratio)| (0.85..=1.2).contains(ratio)), "{ratios:.2?}");
 }
 
 /// The fastest first.
@@ -206,7 +205,10 @@ fn the_fastest_plan_that_fits_is_taken_and_recorded() {
     let all = planned(&run, &[ROWS]);
     for pair in PLANS.windows(2) {
         let [more, less] = [pair[0], pair[1]].map(|name| size_of(&all, name));
-        assert!(more > less, "{pair:?}: {more} and {less}");
+        assert!(more >= less, "{pair:?}: {more} and {less}");
+        if more == less {
+            continue; // the loss has its peak when the backward pass is not there yet
+        }
         // Just not enough for the faster one.
         let limit = format!("device.memory_limit={}", more - 1);
         assert_eq!(chosen(&planned(&run, &[ROWS, "train.memory=auto", &limit])), pair[1]);
@@ -217,6 +219,8 @@ fn the_fastest_plan_that_fits_is_taken_and_recorded() {
         "the machine has it"
     );
 
+    assert!(size_of(&all, "fastest") > size_of(&all, "recompute"));
+    assert!(size_of(&all, "small") > size_of(&all, "streamed"));
     let limit = format!("device.memory_limit={}", size_of(&all, "recompute"));
     let auto = trained(&run, "auto", &[ROWS, "train.memory=auto", &limit]);
     assert_same("auto", &auto, &trained(&run, "straight", &[ROWS]));
@@ -250,11 +254,12 @@ fn what_does_not_fit_or_cannot_be_is_refused() {
         let all = arguments(&["plan", "run.toml", "--set", ROWS], "refused", settings);
         says(without_progress(&run.fails(2, &borrowed(&all))), errors);
     };
+    let limit = size_of(&planned(&run, &[ROWS]), "recompute");
     refused(
-        &["device.memory_limit=200 MB"],
+        &[&format!("device.memory_limit={limit}")],
         str![[r#"
 error[out-of-memory]: the run does not fit into `device.memory_limit`
-  because it needs about [..] MB (nothing computed again, logits of 128 target tokens and 16 rows at once), and may take 200.0 MB
+  because it needs about [..] MB (nothing computed again, logits of 128 target tokens and 16 rows at once), and may take [..] MB
 
 hint: `train.memory = "recompute"` needs about [..] MB
 

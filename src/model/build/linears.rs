@@ -100,10 +100,15 @@ impl WeightSource {
         shape: [usize; 2],
         disk: &Arc<SpillFile>,
     ) -> Result<Arc<dyn CodedMatrix>> {
-        let stays = self.bfloat16 && numbers.element() == Element::BF16;
-        let rounds = self.format == Some(FloatDType::BF16);
-        let element = if stays || rounds { Element::BF16 } else { Element::F32 };
+        let element = self.element_on_disk(numbers.element());
         Ok(Arc::new(NumberMatrix::on_disk(numbers, element, shape, disk)?))
+    }
+
+    /// The format of numbers on disk that a file has in another: that of memory.
+    pub(super) fn element_on_disk(&self, in_file: Element) -> Element {
+        let stays = self.bfloat16 && in_file == Element::BF16;
+        let rounds = self.format == Some(FloatDType::BF16);
+        if stays || rounds { Element::BF16 } else { Element::F32 }
     }
 
     /// What makes codes of numbers, if linear layers are kept as such.

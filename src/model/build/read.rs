@@ -1,5 +1,6 @@
 //! From the tensors of files to what models are made of, one at a time.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,13 +9,14 @@ use burn::tensor::FloatDType;
 
 use super::WeightSource;
 use crate::error::{Context, Error, ErrorCode, Result};
-use crate::files::FileEntry;
+use crate::files::{FileEntry, Rolling};
 use crate::model::description::StoredTensors;
 use crate::model::{Description, LM_HEAD, Matrix, Parameter};
 use crate::weights::formats::CodedMatrix;
 use crate::weights::ggml::TensorType;
 use crate::weights::{
-    Blocks, Element, RawNumbers, ShardStream, StoredBytes, TensorPlace, shard_names,
+    Blocks, Element, NumberMatrix, RawNumbers, ShardStream, SpillFile, StoredBytes, TensorPlace,
+    shard_names,
 };
 
 /// Bytes that are read, hashed and converted at once: they fit into the cache of a core.
@@ -105,21 +107,15 @@ impl WeightSource {
                 let in_blocks = self.keeps_blocks && description.in_blocks.contains_key(&path);
                 let weights = match place.blocks.filter(|_| in_blocks) {
                     Some(kind) => {
-                        let blocks = self.blocks(&path, (&place, kind), &mut shard, &mut buffer)?;
                         let disk = match matrices.tables.contains_key(&path[..]) {
-                            true => self.disk_of_tables(),
-                            false => self.disk_of_layers(),
+                            true => self.disk_of_tables().cloned(),
+                            false => self.disk_of_layers().cloned(),
                         };
-                        LoadedWeights::Blocks(match disk {
-                            Some(disk) => blocks.spilled(disk)?,
-                            None => blocks,
-                        })
+                        let tensor = (&path[..], &place, kind);
+                        let blocks = self.blocks(tensor, &mut shard, &mut buffer, disk.as_ref())?;
+                        LoadedWeights::Blocks(blocks)
                     }
-                    None => {
-                        let mut numbers = memory_for(place.element, place.bytes)?;
-                        shard.read_all(&mut buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
-                        self.loaded(&path, &place.shape, numbers, &matrices)?
-                    }
+                    None => self.numbers_of((&path, &place), &mut shard, &mut buffer, &matrices)?,
                 };
                 let entry = LoadedTensor { shape: place.shape, element: place.element, weights };
                 if self.held.insert(path, entry).is_some() {
@@ -133,21 +129,74 @@ impl WeightSource {
         Ok(files)
     }
 
-    /// The blocks of a tensor.
-    fn blocks(
+    /// The numbers of a tensor. Those of a matrix that is left on disk go there as they are read.
+    fn numbers_of(
         &mut self,
-        path: &str,
-        (place, kind): (&TensorPlace, &'static TensorType),
+        (path, place): (&str, &TensorPlace),
         shard: &mut ShardStream,
         buffer: &mut Vec<u8>,
+        matrices: &KnownMatrices,
+    ) -> Result<LoadedWeights> {
+        if let Some((is_table, dims, disk)) = self.straight_to_disk(path, &place.shape, matrices) {
+            let element = self.element_on_disk(place.element);
+            let (tensor, room) = ((shard, place), (buffer, PIECE_BYTES));
+            let matrix = Arc::new(NumberMatrix::from_file(tensor, room, (element, dims), disk)?);
+            return Ok(match is_table {
+                true => LoadedWeights::Coded(matrix),
+                false => LoadedWeights::Linear(Matrix::Coded(matrix)),
+            });
+        }
+        let mut numbers = memory_for(place.element, place.bytes)?;
+        shard.read_all(buffer, PIECE_BYTES, |bytes| numbers.extend(bytes))?;
+        self.loaded(path, &place.shape, numbers, matrices)
+    }
+
+    /// Whether a matrix of numbers is one with a row for each token, its dimensions, and the disk
+    /// on which it is left, if it is.
+    fn straight_to_disk(
+        &self,
+        path: &str,
+        shape: &[usize],
+        matrices: &KnownMatrices,
+    ) -> Option<(bool, [usize; 2], &Arc<SpillFile>)> {
+        if let Some(dims) = matrices.tables.get(path) {
+            return (dims[..] == *shape).then_some((true, *dims, self.disk_of_tables()?));
+        }
+        let dims = matrices.linears.get(path).filter(|dims| dims[..] == *shape)?;
+        let as_numbers = self.coding().is_none();
+        as_numbers.then_some((false, *dims, self.disk_of_layers()?))
+    }
+
+    /// The blocks of a tensor, in memory or on disk.
+    fn blocks(
+        &mut self,
+        (path, place, kind): (&str, &TensorPlace, &'static TensorType),
+        shard: &mut ShardStream,
+        buffer: &mut Vec<u8>,
+        disk: Option<&Arc<SpillFile>>,
     ) -> Result<Blocks> {
-        let mut codes = memory_for(Element::U8, place.stored_bytes())?;
+        let columns = place.shape.last().copied().unwrap_or_default();
         shard.keep_blocks();
-        shard.read_all(buffer, PIECE_BYTES, |bytes| codes.extend(bytes))?;
-        let RawNumbers::U8(codes) = codes else { unreachable!("memory was made for bytes") };
-        let blocks = Blocks::new(codes, kind, place.shape.last().copied().unwrap_or_default());
-        self.in_files.insert(path.to_owned(), blocks.digest());
-        Ok(blocks)
+        let mut digest = Rolling::default();
+        let codes = match disk {
+            Some(disk) => shard.read_to_disk((buffer, PIECE_BYTES), disk, |bytes| {
+                digest.update(bytes);
+                Cow::Borrowed(bytes)
+            })?,
+            None => {
+                let mut codes = memory_for(Element::U8, place.stored_bytes())?;
+                shard.read_all(buffer, PIECE_BYTES, |bytes| {
+                    digest.update(bytes);
+                    codes.extend(bytes);
+                })?;
+                let RawNumbers::U8(codes) = codes else {
+                    unreachable!("memory was made for bytes")
+                };
+                codes.into()
+            }
+        };
+        self.in_files.insert(path.to_owned(), digest.digest());
+        Ok(Blocks::new(codes, kind, columns))
     }
 
     /// What is kept of the numbers of a tensor.
@@ -167,10 +216,7 @@ impl WeightSource {
             return Ok(LoadedWeights::Linear(self.linear_of(path, numbers, *dims)?));
         }
         match matrices.tables.get(path).filter(|dims| dims[..] == *shape) {
-            Some(dims) => Ok(match self.disk_of_tables() {
-                Some(disk) => LoadedWeights::Coded(self.on_disk(&numbers, *dims, disk)?),
-                None => LoadedWeights::Table(self.pieces(numbers, *dims)),
-            }),
+            Some(dims) => Ok(LoadedWeights::Table(self.pieces(numbers, *dims))),
             None => self.set_aside(numbers),
         }
     }

@@ -16,7 +16,7 @@ use super::softmax::cap_scores;
 /// Rows of a task: fixed, so that sums are the same for any number of threads.
 const ROWS: usize = 1024;
 /// Rows of the output projection that are converted or packed at once.
-const GROUP: usize = 2048;
+pub const GROUP: usize = 2048;
 
 /// Scores of positions over the vocabulary, `[vocabulary, positions]`.
 pub struct Scores {

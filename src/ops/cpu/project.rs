@@ -35,7 +35,7 @@ pub fn project_with(x: &Tensor<2>, w: &HostTensor, computing: ComputeConfig) -> 
 
 /// Outputs whose weights are packed at once: those of an output projection together would take as
 /// much memory as the table itself, or twice.
-const PACKED_OUTPUTS: usize = 8192;
+pub const PACKED_OUTPUTS: usize = 8192;
 
 /// As a pass forward in training does it.
 fn many_rows<F: AsLhs>(x: &Tensor<2>, w: &HostTensor) -> Option<Tensor<2>> {

@@ -126,6 +126,17 @@ impl Tasks {
     }
 }
 
+/// Keys that all tasks together see, for so many documents of a length: each task has gradients of
+/// its own for them.
+pub fn task_keys(
+    (documents, length): (usize, usize),
+    kv_heads: usize,
+    window: Option<usize>,
+) -> u64 {
+    let tasks = Tasks::new(std::iter::repeat_n(length, documents), kv_heads, window);
+    tasks.all.iter().map(|task| task.keys().len() as u64).sum()
+}
+
 /// Panels of keys that are computed for the blocks before one: each sees one more than the last, as
 /// long as none leaves the window.
 fn work_before(block: usize, window: usize) -> usize {

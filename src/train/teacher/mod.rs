@@ -15,7 +15,7 @@ pub(super) use ask::learn_from_teacher;
 use crate::artifact::base_record::BaseRecord;
 use crate::config::{Recompute, RunConfig};
 use crate::data::{Batch, Tokenizer};
-use crate::engine::{TeacherMemory, TrainedParameters, Workload, estimate};
+use crate::engine::{AdaptedLinears, TeacherMemory, TrainedParameters, Workload, estimate};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::bytes;
 use crate::files::{Digest, FileEntry, hash_file};
@@ -113,7 +113,7 @@ impl Teacher {
     /// What is in memory while it is asked, beside the program: before the run a row at a time, in
     /// steps a micro-batch.
     pub fn memory(&self, work: Workload) -> TeacherMemory {
-        let trained = TrainedParameters { count: 0, state_bytes: 0, averages: false };
+        let trained = TrainedParameters::default();
         let (rows, micro_batches) = match self.on_policy {
             Some(_) => (work.rows, work.micro_batches),
             None => (1, 1),
@@ -128,7 +128,7 @@ impl Teacher {
             saves: false,
             ..work
         };
-        let memory = estimate(&self.description, asked, 0);
+        let memory = estimate(&self.description, asked, &AdaptedLinears::default());
         match self.on_policy {
             Some(_) => TeacherMemory::Beside(memory),
             None => TeacherMemory::Before(memory),

@@ -250,6 +250,12 @@ impl<F: Format> PackedRhs<F> {
     }
 }
 
+/// Numbers of a packed matrix `[outputs, inner]`, with what it is padded with.
+pub fn packed_numbers([outputs, inner]: [usize; 2]) -> u64 {
+    // Groups have two numbers at most.
+    (inner.next_multiple_of(2) * outputs.next_multiple_of(LANES)) as u64
+}
+
 /// Outputs of a panel, padded.
 #[inline(always)]
 pub fn width(outputs: usize, panel: usize) -> usize {
