@@ -1,5 +1,6 @@
 //! How much memory a run will take, by part, before anything is loaded.
 
+mod around;
 mod on_cpu;
 
 use std::collections::BTreeMap;
@@ -7,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::config::{Kernels, Recompute};
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::model::description::TrainedLinear;
-use crate::model::{Description, STRIP, Streamed};
-use crate::ops::cpu::{PACKED_OUTPUTS, Products};
+use crate::model::{Description, Streamed};
+use crate::ops::cpu::Products;
 use crate::weights::Element;
 
 /// Bytes by part.
@@ -35,6 +36,10 @@ pub struct Estimate {
     /// the run all of it, else without its weights.
     #[serde(skip_serializing_if = "is_nothing")]
     pub teacher: u64,
+    /// What writing answers takes, as far as that is more than a step works on: keys and values of
+    /// the texts, and scores over the vocabulary.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub answers: u64,
     /// The weights of a teacher that stays in memory beside the run.
     #[serde(skip_serializing_if = "is_nothing")]
     pub resident_teacher: u64,
@@ -52,7 +57,7 @@ impl Estimate {
     /// What a GPU has to hold.
     pub fn on_device(&self) -> u64 {
         let step = self.weights + self.optimizer + self.activations + self.attention + self.logits;
-        step + self.teacher + self.resident_teacher
+        step + self.answers + self.teacher + self.resident_teacher
     }
 
     /// The same with a teacher, which is asked before the run and gone then, or stays.
@@ -149,6 +154,8 @@ pub struct Workload {
     pub data: u64,
     /// Tokens of the tokenizer.
     pub tokenizer: u64,
+    /// Texts that the model writes at the same time, to learn from them.
+    pub texts: usize,
     /// Whether checkpoints are written before the last step.
     pub saves: bool,
     /// Whether tensors are on a GPU.
@@ -184,6 +191,8 @@ pub struct AdaptedLinears {
     pub linears: BTreeMap<String, TrainedLinear>,
     /// Bytes that tapes keep of it for the backward pass.
     pub taped: u64,
+    /// Whether it stands beside the output head, whose loss is by tensor operations then.
+    pub beside_head: bool,
 }
 
 /// Estimates a run with what an adapter adds to layers.
@@ -200,7 +209,7 @@ pub fn estimate(description: &Description, work: Workload, adapted: &AdaptedLine
         true => estimate.with_step(on_cpu::step(description, &work, adapted)),
         false => estimate.with_tapes(description, work, adapted.taped),
     };
-    estimate.around_steps(description, &work)
+    estimate.with_answers(description, &work).around_steps(description, &work)
 }
 
 impl Estimate {
@@ -208,6 +217,12 @@ impl Estimate {
     fn with_step(self, step: on_cpu::Step) -> Self {
         let on_cpu::Step { optimizer, activations, logits } = step;
         Self { optimizer, activations, logits, ..self }
+    }
+
+    /// With what the model writes before a step, when nothing of that is in memory.
+    fn with_answers(self, description: &Description, work: &Workload) -> Self {
+        let at_work = self.activations + self.attention + self.logits;
+        Self { answers: answers(description, work).saturating_sub(at_work), ..self }
     }
 
     /// With what a step takes by tensor operations.
@@ -231,8 +246,7 @@ impl Estimate {
         // projection.
         let table = (description.vocabulary * description.hidden) as u64 * F32;
         let table = if work.adapted { 0 } else { table };
-        // A cap keeps the scores, and the slope at each of them.
-        let of_logits = if description.logits.soft_cap.is_some() { 6 } else { 4 };
+        let of_logits = scores_by_tensors(description);
         let targets = (work.micro_batches * work.chunk_of_each()) as u64;
         Self {
             optimizer: trained.count * F32 + trained.state_bytes + table,
@@ -269,6 +283,7 @@ impl Workload {
             loaded: 0,
             data: 0,
             tokenizer: 0,
+            texts: 0,
             saves: false,
             on_gpu,
             arithmetic,
@@ -316,75 +331,17 @@ impl Workload {
     }
 }
 
-/// Numbers of the largest matrix of a layer.
-fn largest_matrix(description: &Description) -> u64 {
-    let sizes = description.matrices().map(|(_, [outputs, inputs])| (outputs * inputs) as u64);
-    sizes.max().unwrap_or(0)
+/// What texts take that are written at the same time: keys and values, for which there is room for
+/// a half more than needed, as lists grow; and scores, from which each thread draws a token.
+fn answers(description: &Description, work: &Workload) -> u64 {
+    let (texts, outputs) = (work.texts as u64, description.outputs() as u64);
+    let cached = description.keys_and_values(work.length) as u64;
+    let drawn = if texts > 0 { work.threads as u64 * outputs } else { 0 };
+    (texts * (cached + cached / 2 + outputs) + drawn) * F32
 }
 
-/// What the comparison of gradients takes.
-fn gradient_check(description: &Description, work: &Workload) -> u64 {
-    // Tensor operations take matrices in 32 bits, and turned: some rows of the output projection at
-    // once, or one of a layer. Of those in 16 bits a tape in 32 has the layer's as well.
-    let rows = description.outputs().min(STRIP);
-    let strip = 2 * (rows * description.hidden) as u64;
-    let tables = description.tables().map(|(_, [rows, columns])| (rows * columns) as u64);
-    let layers = description.parameters.saturating_sub(tables.sum());
-    let layer = layers / (description.layers.len() as u64).max(1);
-    let layer = match (work.stays(description), work.arithmetic) {
-        (true, Arithmetic::F32) => layer + largest_matrix(description),
-        (true, _) => 2 * largest_matrix(description),
-        (false, _) => largest_matrix(description),
-    };
-    let chunk = CHECKED_CHUNK.min(work.rows * work.length);
-    let scores = 4 * (chunk * description.outputs()) as u64;
-    // Gradients of both kinds of kernels, two of which are compared as numbers of the host, or are
-    // made of those of a table.
-    let gradients = 2 * work.trained.count;
-    (gradients + (strip + scores).max(layer).max(3 * work.trained.largest)) * F32
-}
-
-/// What the effect of what was trained takes, which is computed for the artifact: some tokens in 32
-/// bits.
-fn published(description: &Description, work: &Workload) -> u64 {
-    // Of a row, and three of their scores: with what was trained, without it, and for a digest.
-    const TOKENS: u64 = 32;
-    const SCORES: u64 = 3;
-    let (outputs, hidden) = (description.outputs() as u64, description.hidden as u64);
-    // Gate and up, packed at the same time.
-    let pair = 2 * largest_matrix(description);
-    let layer = pair * F32 + work.read(pair);
-    let head = outputs.min(PACKED_OUTPUTS as u64) * (hidden + TOKENS) * F32;
-    work.trained.state_bytes + layer.max(head) + SCORES * TOKENS * outputs * F32
-}
-
-impl Estimate {
-    /// With what there is before the first step and after the last, as far as it is more than a
-    /// step takes, and what is saved between steps.
-    fn around_steps(mut self, description: &Description, work: &Workload) -> Self {
-        if !work.on_gpu {
-            let step = self.on_device() - self.weights;
-            let holes = if work.streamed.is_some() { HOLES + HOLES / 2 } else { HOLES };
-            self.program += holes.min(step / SHARE_OF_HOLES);
-            if work.recompute == Recompute::Layers {
-                self.program -= LARGE_PAGES;
-            }
-            let fast = Products::of(work.computing()).is_some();
-            let check = match fast && work.coded.0 == 0 {
-                true => gradient_check(description, work),
-                false => 0,
-            };
-            let most = check.max(work.loaded).max(published(description, work));
-            self.program += most.saturating_sub(step);
-            // Before weights are loaded.
-            let start = PROGRAM + work.tokenizer * TOKEN_READ;
-            self.program += start.saturating_sub(self.total());
-        }
-        if work.saves {
-            // On the host it shares what an update has not changed, and waits for none before that.
-            let before = if work.on_gpu { 0 } else { self.activations + self.logits };
-            self.checkpoint = work.trained.checkpoint_bytes().saturating_sub(before);
-        }
-        self
-    }
+/// Tensors of the size of scores that a loss by tensor operations has at the same time. A cap keeps
+/// the scores, and the slope at each of them.
+fn scores_by_tensors(description: &Description) -> u64 {
+    if description.logits.soft_cap.is_some() { 6 } else { 4 }
 }

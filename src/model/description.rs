@@ -380,6 +380,15 @@ impl Description {
         shared + self.layer_inputs.map_or(0, |inputs| inputs.projection.dims[0])
     }
 
+    /// Numbers of keys and values of so many tokens of a text, where it is written.
+    pub fn keys_and_values(&self, tokens: usize) -> usize {
+        let attention = self.layers.iter().flat_map(LayerDescription::attention);
+        let cached = attention.map(|AttentionDescription { config, .. }| {
+            2 * config.key_width() * config.window.map_or(tokens, |window| window.min(tokens))
+        });
+        cached.sum()
+    }
+
     /// Most query heads of a layer whose scores are in the memory of a GPU, for so many rows of a
     /// length.
     pub fn heads_with_scores(&self, size: (usize, usize)) -> usize {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-pub use self::groups::{Completion, generate_groups};
+pub use self::groups::{Completion, generate_groups, texts_at_once};
 use crate::error::{Error, Result};
 use crate::grammar::{AnswerGrammar, AnswerInProgress};
 use crate::model::{Cache, Model, PassContext, Sampling};

@@ -37,7 +37,7 @@ pub use context::{OutputRows, PassContext};
 pub use description::{Description, EMBEDDING, LM_HEAD, SCORE};
 pub use dropout::Dropout;
 pub use generate::{
-    Completion, Generation, TextInProgress, generate, generate_all, generate_groups,
+    Completion, Generation, TextInProgress, generate, generate_all, generate_groups, texts_at_once,
 };
 pub use gradients::Gradients;
 pub use inspect::{Inspected, inspect, inspect_for};

@@ -9,7 +9,8 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::event::bytes;
-use crate::model::Description;
+use crate::model::{Description, texts_at_once};
+use crate::objectives;
 
 /// How a micro-batch is divided so that no tensor is larger than the device takes.
 ///
@@ -64,8 +65,21 @@ pub fn passes(
         micro_batches: parallel,
         accumulates: config.train.gradient_accumulation_steps > parallel,
         threads: rayon::current_num_threads(),
+        texts: texts_written(config, opened),
         ..Workload::on(opened.on_gpu(), arithmetic, config.device.kernels)
     }
+}
+
+/// Texts that the model writes at the same time to learn from them.
+fn texts_written(config: &RunConfig, opened: &OpenedDevice) -> usize {
+    let objective = objectives::chosen(&config.owned);
+    let of_prompt = match (objective.rollouts(), objective.on_policy()) {
+        (Some(rollouts), _) => rollouts.num_generations * rollouts.dynamic_sampling,
+        (None, Some(_)) => 1,
+        (None, None) => return 0,
+    };
+    let prompts = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
+    texts_at_once(opened.on_gpu()).min(prompts.saturating_mul(of_prompt))
 }
 
 /// A GPU is kept busy by one micro-batch, and one thread talks to it.
@@ -110,6 +124,7 @@ pub fn memory(
         Some(adapter) => AdaptedLinears {
             linears: adapters::trained_linears(adapter, description)?,
             taped: kept_by_adapter(adapter, description, work)?,
+            beside_head: adapters::learns_beside_head(adapter, description)?,
         },
         None => AdaptedLinears::default(),
     };
@@ -177,9 +192,13 @@ pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
             format!("teacher {}, {} more while it is asked, ", bytes(weights), bytes(count))
         }
     };
+    let answers = match memory.answers {
+        0 => String::new(),
+        count => format!("answers {}, ", bytes(count)),
+    };
     format!(
         "about {}{there}: {teacher}weights {}, optimizer {}, activations {}{attention}, logits {}, \
-         checkpoint {}, data {}, program {}",
+         {answers}checkpoint {}, data {}, program {}",
         bytes(memory.total()),
         bytes(memory.weights),
         bytes(memory.optimizer),

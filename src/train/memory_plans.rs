@@ -9,7 +9,7 @@ use crate::device::{OpenedDevice, memory_bytes_available};
 use crate::engine::{Estimate, TeacherMemory, Workload};
 use crate::error::{Error, Result};
 use crate::event::bytes;
-use crate::model::{Description, LM_HEAD, Streamed, TableKind};
+use crate::model::{Description, LM_HEAD, Streamed};
 use crate::train::{frozen_weights, memory_fit};
 use crate::weights::formats::WeightFormat;
 
@@ -269,8 +269,7 @@ impl Planned<'_> {
             true => self.description.names.embedding,
             false => LM_HEAD,
         };
-        let factors = adapters::factored_tables(adapter, self.description).unwrap_or_default();
-        factors.iter().any(|table| table.kind == TableKind::Head)
+        adapters::learns_beside_head(adapter, self.description).unwrap_or_default()
             || adapters::changed_tables(adapter, self.description)
                 .unwrap_or_default()
                 .contains(&head)

@@ -1,7 +1,7 @@
 //! What a step takes by the kernels of the CPU: one phase after the other, of which the largest is
 //! the peak.
 
-use super::{AdaptedLinears, F32, Workload};
+use super::{AdaptedLinears, F32, Workload, scores_by_tensors};
 use crate::config::Recompute;
 use crate::model::Description;
 use crate::model::description::{CpuPass, PassMemory, TrainedLinear};
@@ -96,9 +96,21 @@ impl Passes {
         }
         // Of the streams beside the residual one, and their gradients.
         let beside = 2 * tokens * description.beside_stream() as u64 * F32;
-        let loss = kept + 2 * stream + loss(description, work, (tokens, factor, pass.threads));
+        let of_loss = match adapted.beside_head {
+            true => loss_by_tensors(description, work, tokens),
+            false => loss(description, work, (tokens, factor, pass.threads)),
+        };
+        let loss = kept + 2 * stream + of_loss;
         Self { loss: loss + beside, backward: backward + beside }
     }
+}
+
+/// What it takes by tensor operations: the table in 32 bits, once more where it is kept otherwise.
+fn loss_by_tensors(description: &Description, work: &Workload, tokens: u64) -> u64 {
+    let positions = tokens.min(work.chunk as u64);
+    let (hidden, outputs) = (description.hidden as u64, description.outputs() as u64);
+    let scores = scores_by_tensors(description) * positions * outputs;
+    (scores + 5 * positions * hidden + outputs * hidden) * F32
 }
 
 /// What the loss of a chunk of positions takes.

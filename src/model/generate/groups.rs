@@ -29,6 +29,11 @@ impl Completion {
     }
 }
 
+/// How many a device writes at the same time.
+pub fn texts_at_once(on_gpu: bool) -> usize {
+    if on_gpu { ON_GPU } else { FEW_ROWS }
+}
+
 /// A completion under way: of which prompt, and which of its completions.
 struct Writing {
     group: usize,
@@ -49,7 +54,7 @@ pub fn generate_groups(
 ) -> Result<Vec<Vec<Completion>>> {
     let empty = |(_, of): &(_, Vec<Sampling>)| vec![Completion::default(); of.len()];
     let mut made: Vec<Vec<Completion>> = groups.iter().map(empty).collect();
-    let at_once = if model.device == Device::flex() { FEW_ROWS } else { ON_GPU };
+    let at_once = texts_at_once(model.device != Device::flex());
     let mut waiting = (0..).zip(groups).flat_map(|(group, (prompt, of))| {
         (0..).zip(of).map(move |(number, sampling)| (group, number, *prompt, *sampling))
     });

@@ -1,0 +1,82 @@
+//! What there is before the first step and after the last, and what is saved between steps.
+
+use super::{
+    CHECKED_CHUNK, Estimate, F32, HOLES, LARGE_PAGES, PROGRAM, SHARE_OF_HOLES, TOKEN_READ, Workload,
+};
+use crate::config::Recompute;
+use crate::device::Arithmetic;
+use crate::model::{Description, STRIP};
+use crate::ops::cpu::{PACKED_OUTPUTS, Products};
+
+/// Numbers of the largest matrix of a layer.
+fn largest_matrix(description: &Description) -> u64 {
+    let sizes = description.matrices().map(|(_, [outputs, inputs])| (outputs * inputs) as u64);
+    sizes.max().unwrap_or(0)
+}
+
+/// What the comparison of gradients takes.
+fn gradient_check(description: &Description, work: &Workload) -> u64 {
+    // Tensor operations take matrices in 32 bits, and turned: some rows of the output projection at
+    // once, or one of a layer. Of those in 16 bits a tape in 32 has the layer's as well.
+    let rows = description.outputs().min(STRIP);
+    let strip = 2 * (rows * description.hidden) as u64;
+    let tables = description.tables().map(|(_, [rows, columns])| (rows * columns) as u64);
+    let layers = description.parameters.saturating_sub(tables.sum());
+    let layer = layers / (description.layers.len() as u64).max(1);
+    let layer = match (work.stays(description), work.arithmetic) {
+        (true, Arithmetic::F32) => layer + largest_matrix(description),
+        (true, _) => 2 * largest_matrix(description),
+        (false, _) => largest_matrix(description),
+    };
+    let chunk = CHECKED_CHUNK.min(work.rows * work.length);
+    let scores = 4 * (chunk * description.outputs()) as u64;
+    // Gradients of both kinds of kernels, two of which are compared as numbers of the host, or are
+    // made of those of a table.
+    let gradients = 2 * work.trained.count;
+    (gradients + (strip + scores).max(layer).max(3 * work.trained.largest)) * F32
+}
+
+/// What the effect of what was trained takes, which is computed for the artifact: some tokens in 32
+/// bits.
+fn published(description: &Description, work: &Workload) -> u64 {
+    // Of a row, and three of their scores: with what was trained, without it, and for a digest.
+    const TOKENS: u64 = 32;
+    const SCORES: u64 = 3;
+    let (outputs, hidden) = (description.outputs() as u64, description.hidden as u64);
+    // Gate and up, packed at the same time.
+    let pair = 2 * largest_matrix(description);
+    let layer = pair * F32 + work.read(pair);
+    let head = outputs.min(PACKED_OUTPUTS as u64) * (hidden + TOKENS) * F32;
+    work.trained.state_bytes + layer.max(head) + SCORES * TOKENS * outputs * F32
+}
+
+impl Estimate {
+    /// With what there is before the first step and after the last, as far as it is more than a
+    /// step takes, and what is saved between steps.
+    pub(super) fn around_steps(mut self, description: &Description, work: &Workload) -> Self {
+        if !work.on_gpu {
+            let step = self.on_device() - self.weights;
+            let holes = if work.streamed.is_some() { HOLES + HOLES / 2 } else { HOLES };
+            self.program += holes.min(step / SHARE_OF_HOLES);
+            if work.recompute == Recompute::Layers {
+                self.program -= LARGE_PAGES;
+            }
+            let fast = Products::of(work.computing()).is_some();
+            let check = match fast && work.coded.0 == 0 {
+                true => gradient_check(description, work),
+                false => 0,
+            };
+            let most = check.max(work.loaded).max(published(description, work));
+            self.program += most.saturating_sub(step);
+            // Before weights are loaded.
+            let start = PROGRAM + work.tokenizer * TOKEN_READ;
+            self.program += start.saturating_sub(self.total());
+        }
+        if work.saves {
+            // On the host it shares what an update has not changed, and waits for none before that.
+            let before = if work.on_gpu { 0 } else { self.activations + self.logits };
+            self.checkpoint = work.trained.checkpoint_bytes().saturating_sub(before);
+        }
+        self
+    }
+}
