@@ -263,9 +263,9 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: every CPU has it[..]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 100.1 MB: weights 139.9 kB, optimizer 485.2 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 0 B, data 17.4 kB, program 98.6 MB
- memory plan  fastest (chosen): about 100.1 MB, 1.00 of the shortest time: nothing computed again, logits of 128 target tokens and 2 rows at once
- memory plan  recompute: about 100.1 MB, 1.[..] of the shortest time: layers computed again, logits of 128 target tokens and 2 rows at once
+      memory  about [..] MB: weights 139.9 kB, optimizer [..]
+ memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time: nothing computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  recompute: about [..] MB, 1.[..] of the shortest time: layers computed again, logits of 128 target tokens and 2 rows at once
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), target tokens marked:
@@ -358,7 +358,7 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
    precision  f32: every CPU has it[..]
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 100.1 MB: weights 139.9 kB, optimizer 485.2 kB, activations 656.6 kB, logits 262.1 kB, checkpoint 0 B, data 17.4 kB, program 98.6 MB
+      memory  about [..] MB: weights 139.9 kB, optimizer [..]
 validation after step 0: loss 6.2616, perplexity 524.06, measured on 78 tokens
 step 1/6  loss 6.2467  [..] tokens/s  norm 2.14  lr 2.50e-3  [..] left
 ...

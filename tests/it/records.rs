@@ -116,9 +116,9 @@ warning: 2 of 3 records hold reasoning that the chat template does not write, fi
    precision  f32: [REASON]
         data  3 examples, 84 tokens, 12 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
-      memory  about 100.3 MB: weights 139.9 kB, optimizer 485.2 kB, activations 193.5 kB, logits 114.7 kB, checkpoint 111.5 kB, data 1.3 kB, program 99.2 MB
- memory plan  fastest (chosen): about 100.3 MB, 1.00 of the shortest time: nothing computed again, logits of 128 target tokens and 2 rows at once
- memory plan  recompute: about 100.3 MB, 1.18 of the shortest time: layers computed again, logits of 128 target tokens and 2 rows at once
+      memory  about [..] MB: weights 139.9 kB, optimizer [..]
+ memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time: nothing computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  recompute: about [..] MB, 1.18 of the shortest time: layers computed again, logits of 128 target tokens and 2 rows at once
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), target tokens marked:

@@ -374,7 +374,7 @@ streaming 3 files of 8.1 kB: training starts with the first, and its number of e
    precision  f32: [REASON]
         data  8.1 kB in 3 files, read while it is trained on; 10 examples for validation
        steps  40 of 2 rows of at most 96 tokens
-      memory  about 100.1 MB: weights 78.1 kB, optimizer 24.6 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 0 B, data 80.9 kB, program 99.0 MB
+      memory  about [..] MB: weights 78.1 kB, optimizer [..]
 validation after step 0: loss [NUMBER], perplexity [NUMBER], measured on 131 tokens
 error[hub]: the hub has no data set `o/d`, or it is private
   because http://127.0.0.1:[PORT]/datasets/o/d/resolve/[COMMIT]/data/train-00001-of-00003.jsonl answered 404
@@ -402,7 +402,7 @@ streaming 3 files of 8.1 kB: training starts with the first, and its number of e
    precision  f32: [REASON]
         data  8.1 kB in 3 files, read while it is trained on; 10 examples for validation
        steps  40 of 2 rows of at most 96 tokens
-      memory  about 100.1 MB: weights 78.1 kB, optimizer 24.6 kB, activations 663.6 kB, logits 262.1 kB, checkpoint 0 B, data 80.9 kB, program 99.0 MB
+      memory  about [..] MB: weights 78.1 kB, optimizer [..]
 validation after step 0: loss [NUMBER], perplexity [NUMBER], measured on 131 tokens
      fetched  o/d/data/train-00001-of-00003.jsonl, 2.7 kB in [TIME]
 o/d (train): 3 files (as locked), 20 records in the first of the shape `messages`: the first records have `messages`, a list of objects with `role` and `content`
