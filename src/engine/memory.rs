@@ -168,9 +168,9 @@ pub struct Workload {
 
 /// Bytes of a number.
 const F32: u64 = 4;
-/// Measured: the pages of the program that a run uses (58 MB), those that loading it changes (12
+/// Measured: the pages of the program that a run uses (47 MB), those that loading it changes (12
 /// MB), and what threads and the allocator of small blocks have for themselves (7 MB).
-const PROGRAM: u64 = 77_000_000;
+const PROGRAM: u64 = 66_000_000;
 /// So much of that is large pages that are used in part; plans that save memory ask for small ones.
 const LARGE_PAGES: u64 = 4_000_000;
 /// Holes between large blocks: a share of what a step works on, and a few large pages at most; half

@@ -89,9 +89,8 @@ impl VocabularyMatrix {
         Self { path, pieces, coded, token_rows: None, factors: None }
     }
 
-    /// So many rows more, each the mean of those that there are: what transformers'
-    /// `resize_token_embeddings` draws new rows around, at a distance of some hundred-thousandths
-    /// of their spread. No tensor gets more rows than `limit`.
+    /// So many rows more, each the mean of those that there are, around which transformers'
+    /// `resize_token_embeddings` draws them. No tensor gets more rows than `limit`.
     pub fn extend(&mut self, count: usize, limit: usize) {
         self.dequantise();
         let mean = self.mean();

@@ -254,7 +254,18 @@ fn a_start_adapter_has_the_same_tokens() {
     let turned = ["--set", "model.add_tokens=[\"<|call|>\"]"];
     let turned = [&turned[..], &["--set", "model.add_special_tokens=[\"<tool>\"]"]].concat();
     let all = [&["train", "lora.toml", "--quiet", "--set", "name=third"], &turned[..]].concat();
-    run.fails_with(2, &[&all[..], &["--set", start]].concat(), str![]);
+    run.fails_with(
+        2,
+        &[&all[..], &["--set", start]].concat(),
+        str![[r#"
+error[adapter]: the adapter was trained with other tokens than `<|call|>` (362)
+  at checkpoints/first/artifact
+  because there 362 is `<tool>`
+
+hint: add the tokens that it has, in its order
+
+"#]],
+    );
 }
 
 #[test]

@@ -153,8 +153,7 @@ hint: train both with `lora.modules_to_save`, or rows with `lora.trainable_token
         std::fs::copy(from, other.path(&format!("bare/{file}"))).unwrap();
     }
     let merge = ["merge", "bare", "--base", "checkpoints/tiny", "--no-check", "--out", "no"];
-    let told = other.fails(2, &merge);
-    assert!(told.contains("`embed_tokens` in `lora.target_modules` cannot have"), "{told}");
+    other.fails_with(2, &merge, str![]);
     let export = ["export", "checkpoints/tables", "--format", "gguf-lora", "--out", "out"];
     run.fails_with(
         2,

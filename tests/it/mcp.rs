@@ -244,7 +244,9 @@ fn arguments_are_hostile_and_stay_in_the_folder() {
     said.push(session.refuses("status", json!({"run": "out/tiny"})));
     said.push(session.refuses("runs_list", json!({"folder": ".."})));
     run.write("inside/c.toml", "[model]\nbase = \"base\"\n[[data.train]]\npath = \"d.jsonl\"\n");
-    said.push(session.refuses("plan", json!({"config": "c.toml", "set": ["output.dir=/tmp/x"]})));
+    said.push(
+        session.refuses("plan", json!({"config": "c.toml", "set": ["output.dir=/nowhere/x"]})),
+    );
     let signer = "output.signer=[\"sh\", \"-c\", \"touch pwned\"]";
     said.push(session.refuses("train", json!({"config": "c.toml", "set": [signer]})));
     // What looks like an option is a name.
@@ -293,9 +295,9 @@ error[usage]: the path is not within the folder of this server
 
 hint: name a path below [ROOT]
 error[usage]: the path is not within the folder of this server
-  at /tmp/x
-  because it leads out of it
-  because `output.dir` is `/tmp/x`
+  at /nowhere/x
+  because it is elsewhere
+  because `output.dir` is `/nowhere/x`
 
 hint: name a path below [ROOT]
 error[usage]: `output.signer` names a program to run

@@ -225,9 +225,12 @@ fn settings_of(objective: &str) -> Vec<&'static str> {
             "grpo.beta=0.1",
             "grpo.reward=[{ name = \"early\", kind = \"regex\", pattern = \"^[ a-m]\" }]",
         ],
-        "classification" => &["data.train.0.path=scored.jsonl", "data.validation=[]"],
+        "classification" => {
+            &["data.train.0.path=scored.jsonl", "data.validation=[]", "eval.prompts=[]"]
+        }
         "kto" => &["data.train.0.path=labels.jsonl", "data.validation=[]"],
-        "dpo" | "simpo" | "cpo" | "orpo" | "reward" => {
+        "reward" => &["data.train.0.path=pairs.jsonl", "data.validation=[]", "eval.prompts=[]"],
+        "dpo" | "simpo" | "cpo" | "orpo" => {
             &["data.train.0.path=pairs.jsonl", "data.validation=[]", "data.max_seq_len=256"]
         }
         other => panic!("say what `{other}` is tried with"),
