@@ -3,8 +3,8 @@
 use super::settings::Rule::{Here, InRows, Is, Make, Without};
 use super::settings::{Became, JobSettings, Rule, one};
 
-const ADDED: &str = "add them to the base's tokenizer first, in this order, and resize its embedding \
-                     and head to it: rows have their ids";
+const ADDED: &str = "add them to the base's tokenizer first, in this order, and resize its \
+                     embedding and head to it: rows have their ids";
 const NOT_EXPORTED: &str = "it belongs to an objective that is not exported";
 const ITS_OWN_EVALUATION: &str = "answers and suites are this program's own: `firebrand eval`";
 

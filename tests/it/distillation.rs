@@ -263,6 +263,16 @@ fn an_adapter_learns_from_a_teacher() {
     assert!(plan["memory_bytes"].as_u64().unwrap() > 0, "{plan}");
 }
 
+/// There is nothing to learn yet, and no gradient but rounding to compare.
+#[test]
+fn a_student_that_is_its_teacher_begins() {
+    let run = Run::new().with_base();
+    let sets = [&DISTILLED[..3], &["name=same", "train.max_steps=2"]].concat();
+    let sets = sets.iter().flat_map(|set| ["--set", *set]);
+    let all: Vec<&str> = ["train", "lora.toml", "--quiet"].into_iter().chain(sets).collect();
+    run.succeeds(&all);
+}
+
 #[test]
 fn what_cannot_be_a_teacher_is_told_so() {
     let run = Run::new().with_base();

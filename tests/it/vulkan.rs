@@ -215,7 +215,7 @@ fn settings_of(objective: &str) -> Vec<&'static str> {
     let data: &[&str] = match objective {
         "sft" => &[],
         "distillation" => &[
-            "distillation.teacher=checkpoints/tiny",
+            "distillation.teacher=checkpoints/other",
             "distillation.lmbda=0.5",
             "distillation.max_new_tokens=6",
         ],
@@ -247,6 +247,7 @@ fn every_objective_has_the_losses_of_the_cpu() {
         let from = repository(&format!("datasets/{from}.jsonl"));
         run.write(&format!("{name}.jsonl"), &std::fs::read_to_string(from).unwrap());
     }
+    run.succeeds(&["train", "tiny.toml", "--quiet", "--set", "name=other", "--set", "seed=5"]);
     let scored = |at: u32| format!("{{\"text\": \"{at} is it\", \"label\": {}}}\n", at % 2 + 1);
     run.write("scored.jsonl", &(0..16).map(scored).collect::<String>());
     for entry in OBJECTIVES {
