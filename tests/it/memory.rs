@@ -204,7 +204,7 @@ fn the_fastest_plan_that_fits_is_taken_and_recorded() {
     let run = plans();
     let all = planned(&run, &[ROWS]);
     let sizes = PLANS.map(|name| size_of(&all, name));
-    assert!(sizes[0] > sizes[2] && sizes[2] > sizes[3] && sizes[3] > sizes[5], "{sizes:?}");
+    assert!(sizes[0] > sizes[2] && sizes[3] > sizes[5], "{sizes:?}");
     for size in sizes {
         // Just not enough for this one.
         let limit = size - 1;
