@@ -260,9 +260,7 @@ impl<'a> Keys<'a> {
             for query in 0..QUERIES {
                 let target = &mut scores[(query * panels + first + number) * LANES..][..LANES];
                 let target = S::as_mut_simd_f32s(target).0;
-                for vector in 0..VECTORS {
-                    target[vector] = sums[number][query][vector];
-                }
+                target[..VECTORS].copy_from_slice(&sums[number][query]);
             }
         }
     }
@@ -303,9 +301,9 @@ impl Values<'_> {
         for at in at..self.width {
             for query in 0..QUERIES {
                 let mut sum = 0.0_f32;
-                for token in 0..tokens {
-                    let value = self.values[token * self.all + self.group * self.width + at];
-                    sum = weights[query][token].mul_add(value, sum);
+                let values = self.values.chunks_exact(self.all);
+                for (weight, values) in weights[query].iter().zip(values) {
+                    sum = weight.mul_add(values[self.group * self.width + at], sum);
                 }
                 target[query * self.width + at] = sum;
             }
@@ -323,9 +321,8 @@ impl Values<'_> {
     ) {
         let first = self.group * self.width + at;
         let mut sums = [[[simd.splat_f32s(0.0); VECTORS]; QUERIES]; COUNT];
-        for token in 0..weights[0].len() {
-            let value = &self.values[token * self.all + first..][..COUNT * LANES];
-            let value = S::as_simd_f32s(value).0;
+        for (token, values) in self.values.chunks_exact(self.all).enumerate() {
+            let value = S::as_simd_f32s(&values[first..][..COUNT * LANES]).0;
             for query in 0..QUERIES {
                 let weight = simd.splat_f32s(weights[query][token]);
                 for number in 0..COUNT {
