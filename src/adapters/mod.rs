@@ -3,31 +3,30 @@
 //! A kind of adapter is one file here and one line in [`ADAPTERS`]. Checkpoints, estimates, merges,
 //! exports, lineage and model cards ask the entry; none of them knows a kind.
 
-mod attached;
+mod attach;
 mod dora;
 mod lora;
-mod names;
+mod file_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
-pub use attached::{attach, publish, put_back, unfreeze_all};
+pub use attach::{attach, publish, put_back, unfreeze_all};
 pub use dora::Dora;
+pub use file_names::{adapter_file_name, file_name, file_name_of, is_adapter, layer_of};
 pub use lora::{
     EMBEDDING_FACTORS, FactoredTable, LoraBias, Replaced, ReplacedRows, changed_tables,
     embedding_change, factored_tables, in_order_of, is_copy_of_table, names_in_files, not_tied,
-    resized, saved_names, tied_copy, whole_weights,
+    peft_token_indices, resized, saved_names, tied_copy, whole_weights,
 };
 pub use lora::{InitLoraWeights, LayerSettings, Lora, LoraSettings, ModulePatterns, TargetModules};
-pub use names::{adapter_file_name, file_name, file_name_of, is_adapter, layer_of};
 
 use crate::config::RunConfig;
-use crate::data::AddedTokens;
+use crate::data::BaseTokenizer;
 use crate::document::key::OwnedKeys;
 use crate::error::{Error, Result};
 use crate::model::description::{StackedTensor, TrainedLinear};
@@ -173,17 +172,16 @@ pub fn of_run(config: &RunConfig) -> Option<Arc<dyn Adapter>> {
     ADAPTERS.iter().rev().find_map(|kind| kind.of_run(config))
 }
 
-/// The same on a base model, which lies in a folder and is, as its files have it, what the
-/// description says: its tokenizer knows the tokens that are trained, or the run adds them.
+/// The same on a base model, which is, as its files have it, what the description says: its
+/// tokenizer knows the tokens that are trained, or the run adds them.
 ///
 /// # Errors
 /// When it does not.
 pub fn of_run_on(
     config: &RunConfig,
-    base: (&Path, &Description),
+    base: (&BaseTokenizer, &Description),
 ) -> Result<Option<Arc<dyn Adapter>>> {
-    let added = AddedTokens::of(&config.model)?;
-    of_run(config).map(|adapter| lora::of_base(adapter, base, &added)).transpose()
+    of_run(config).map(|adapter| lora::with_token_rows(adapter, base)).transpose()
 }
 
 /// The adapter of an `adapter_config.json`.
@@ -299,14 +297,6 @@ pub fn trainable_tensors(
     Ok(all)
 }
 
-/// Numbers a token that an adapter makes all layers keep ([`Adapter::saved_per_token`]).
-///
-/// # Errors
-/// Those of [`Adapter::layers`].
-pub fn saved_per_token(adapter: &dyn Adapter, description: &Description) -> Result<usize> {
-    Ok(adapter.layers(description)?.iter().map(|(_, dims)| adapter.saved_per_token(*dims)).sum())
-}
-
 /// What is trained beside each linear layer, by module path, as far as memory depends on it.
 ///
 /// # Errors
@@ -329,7 +319,7 @@ pub fn trained_linears(
 ///
 /// # Errors
 /// Those of [`factored_tables`].
-pub fn learns_beside_head(adapter: &dyn Adapter, description: &Description) -> Result<bool> {
+pub fn trains_beside_head(adapter: &dyn Adapter, description: &Description) -> Result<bool> {
     let tables = factored_tables(adapter, description)?;
     Ok(tables.iter().any(|table| table.kind == TableKind::Head))
 }
@@ -345,7 +335,8 @@ pub fn replaces(adapter: &dyn Adapter) -> Option<&'static str> {
     let tokens = adapter.trainable_token_indices().len() + adapter.trainable_tokens().len();
     let biases = adapter.bias() != LoraBias::None;
     match adapter.modules_to_save() {
-        [] if tokens + of_head > 0 => Some("rows of the embedding"),
+        [] if tokens > 0 => Some("rows of the embedding"),
+        [] if of_head > 0 => Some("rows of the output head"),
         [] if lora::names_tables(adapter.settings()) => Some("factors of embedding or head"),
         [] => biases.then_some("biases"),
         _ => Some("whole modules"),

@@ -258,7 +258,13 @@ pub fn open_weights(
     for origin in std::iter::once(origin).chain(further) {
         if let Some((adapter, _)) = &origin.adapter {
             let description = resized(adapter.as_ref(), &base.description)?;
-            rows = rows.max(description.vocabulary);
+            rows = description.vocabulary;
+            if !further.is_empty() && rows > base.description.vocabulary {
+                let what = "an adapter with rows for new tokens is merged alone";
+                return Err(Error::adapter(what)
+                    .at(&origin.model.path)
+                    .because("all parts of a composition have one tokenizer"));
+            }
             additions.push(Addition::read(&origin.model.path, adapter.clone(), &description)?);
         }
     }

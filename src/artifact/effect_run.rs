@@ -2,14 +2,14 @@
 
 use super::effect::ModelEffect;
 use super::merge::other_base;
-use super::open::with_adapter;
+use super::open::{with_adapter, with_rows};
 use super::origin::Origin;
 use crate::adapters::leaves_base;
 use crate::config::DeviceChoice;
 use crate::device;
 use crate::error::Result;
 use crate::hub::ModelDirectory;
-use crate::model::{self, Model, inspect};
+use crate::model::{Model, inspect};
 use crate::weights::formats;
 
 /// The scores of a model for a few rows, and those of its base where that is at hand.
@@ -29,8 +29,7 @@ pub fn run_effect(
     let rows = |model: &Model| stated.rows(model.description.vocabulary);
     let Some((adapter, _)) = &origin.adapter else {
         let load = |directory: &ModelDirectory, vocabulary: usize| -> Result<_> {
-            let mut model = model::load(&directory.path, model::Init::Pretrained, &device)?.model;
-            model.resize_vocabulary(vocabulary)?;
+            let model = with_rows((&directory.path, None), vocabulary, &device)?;
             Ok((rows(&model)?.logits(&model), model.description.vocabulary))
         };
         let (with, vocabulary) = load(&origin.model, 0)?;

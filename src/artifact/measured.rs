@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::card::Sample;
 use super::origin::Origin;
 use crate::config::Loaded;
-use crate::data::{self, AddedTokens, Batch, Codec, Extent};
+use crate::data::{self, BaseTokenizer, Batch, Codec, Extent};
 use crate::engine::{self, ReferenceLogProbs};
 use crate::error::{Error, Result};
 use crate::event::Evaluation;
@@ -79,9 +79,8 @@ impl Trial {
         let (settings, cache) = (&loaded.config, cache_home()?);
         let (extent, most) = (Extent::AsNeeded, settings.eval.max_records);
         let data = data::with_labels(&settings.data, supply)?;
-        let added = AddedTokens::of(&settings.model)?;
-        let tokens = (origin.base.path.as_path(), &added);
-        let corpus = data::open(&data, tokens, supply, &cache, extent, most)?;
+        let tokenizer = BaseTokenizer::of(&settings.model, &origin.base.path)?;
+        let corpus = data::open(&data, tokenizer, supply, &cache, extent, most)?;
         for file in corpus.files() {
             let known = |set: &&super::past::CardDataset| set.sha256 == file.file.sha256;
             if !origin.past.datasets.iter().any(|set| known(&set)) {

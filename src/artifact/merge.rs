@@ -230,9 +230,10 @@ impl Addition {
     /// Weights of which all or some rows were saved, and where.
     fn whole(&self) -> impl Iterator<Item = (String, &Path)> {
         let names = self.tensors.keys();
-        let added = |name: &&String| EMBEDDING_FACTORS.iter().any(|factor| name.ends_with(factor));
+        let is_embedding_factor =
+            |name: &&String| EMBEDDING_FACTORS.iter().any(|factor| name.ends_with(factor));
         let whole = names.filter(|name| layer_of(self.adapter.kind(), name).is_none());
-        let whole = whole.filter(move |name| !added(name));
+        let whole = whole.filter(move |name| !is_embedding_factor(name));
         let weight = |name: &String| {
             matrix_of_token_rows(name).unwrap_or_else(|| name.replace(".base_layer.", "."))
         };

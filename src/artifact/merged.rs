@@ -293,7 +293,7 @@ fn of_several(
     let opened = device::open(DeviceChoice::Cpu, 0)?;
     let rows = Rows::new(&origin.past, merged, &description)?;
     let logits = |path: &Path| -> Result<_> {
-        Ok(rows.logits(&with_rows((path, None), description.vocabulary, &opened.device)?))
+        Ok(rows.logits(&with_rows((path, None), 0, &opened.device)?))
     };
     let (of_base, of_merged) = (logits(&origin.base.path)?, logits(merged)?);
     ModelEffect::new(&rows, &of_merged, Some(&of_base), EXACT).write(merged)?;

@@ -306,7 +306,11 @@ pub fn put_weights(model: &mut Model, shard: &Shard, adapter: &dyn Adapter) -> R
     let stacked = adapter.stacked(&model.description);
     let copy = adapters::tied_copy(adapter, &model.description).map(|[copy, _]| copy);
     let names = adapters::names_in_files(adapter, &model.description)?;
-    checkpoint::put_stacked(model, shard, names, (&stacked, copy.as_deref()))
+    let description = model.description.clone();
+    let is_copy = |name: &str| {
+        copy.as_deref() == Some(name) || adapters::is_copy_of_table(name, &description)
+    };
+    checkpoint::put_stacked(model, shard, names, (&stacked, &is_copy))
 }
 
 /// Whether the tensors of an adapter's file are those that its settings and its base make. Nothing

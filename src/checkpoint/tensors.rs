@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::adapters::is_copy_of_table;
 use crate::engine::optimizers::{Kept, UpdatedParameter};
 use crate::engine::{OptimizerState, StateByPath};
 use crate::error::{Error, Result};
@@ -106,11 +105,11 @@ pub fn joined(pieces: &[Tensor<1>]) -> Vec<f32> {
 /// # Errors
 /// When the file lacks a parameter, has one more, or one of another shape.
 pub fn put(model: &mut Model, shard: &Shard, rename: impl Fn(&str) -> String) -> Result<()> {
-    put_stacked(model, shard, rename, (&[], None))
+    put_stacked(model, shard, rename, (&[], &|_| false))
 }
 
-/// The same of a file that has the tensors of several layers as one, and perhaps a copy of one that
-/// is left out.
+/// The same of a file that has the tensors of several layers as one, and perhaps copies of others,
+/// which are left out.
 ///
 /// # Errors
 /// Those of [`put`].
@@ -118,7 +117,7 @@ pub fn put_stacked(
     model: &mut Model,
     shard: &Shard,
     rename: impl Fn(&str) -> String,
-    (stacked, copy): (&[StackedTensor], Option<&str>),
+    (stacked, is_copy): (&[StackedTensor], &dyn Fn(&str) -> bool),
 ) -> Result<()> {
     struct Put<'a, F> {
         tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
@@ -166,7 +165,6 @@ pub fn put_stacked(
             self.set(path, parameter);
         }
     }
-    let is_copy = |name: &str| copy == Some(name) || is_copy_of_table(name, &model.description);
     let mut tensors = BTreeMap::new();
     for tensor in shard.tensors()?.into_iter().filter(|tensor| !is_copy(&tensor.name)) {
         tensors.insert(tensor.name, (tensor.shape, to_f32(tensor.element, tensor.bytes)));

@@ -61,7 +61,12 @@ impl Codec {
         Self::with(tokenizer, model_dir, chat_template)
     }
 
-    fn with(tokenizer: Tokenizer, model_dir: &Path, chat_template: Option<&Path>) -> Result<Self> {
+    /// The same with a tokenizer at hand.
+    pub fn with(
+        tokenizer: Tokenizer,
+        model_dir: &Path,
+        chat_template: Option<&Path>,
+    ) -> Result<Self> {
         let names = tokenizer.special_names();
         let templates = Templates::find(model_dir, chat_template)?
             .try_map(|text| TemplateRenderer::new(text, names.clone()))?;

@@ -18,7 +18,7 @@ use super::plan::{Cursor, Plan};
 use super::statistics::Statistics;
 use super::store::Store;
 use super::survey;
-use super::tokens::AddedTokens;
+use super::tokens::BaseTokenizer;
 use super::validation;
 use super::watch::RecordWatch;
 use super::window::Recipe;
@@ -64,17 +64,18 @@ pub struct Corpus {
 }
 
 /// Finds the data of a configuration and reads as much of it as is needed to start, in the tokens
-/// of a model directory and those that are added to them.
+/// of a base and those that are added to them.
 pub fn open(
     config: &DataConfig,
-    (model_dir, added): (&Path, &AddedTokens),
+    tokenizer: BaseTokenizer,
     supply: &Arc<Supply>,
     cache: &Path,
     extent: Extent,
     max_records: u64,
 ) -> Result<Corpus> {
     let template = config.chat_template.as_deref().map(Path::new);
-    let codec = Codec::load_with(added, model_dir, template)?;
+    let model_dir = tokenizer.folder().to_owned();
+    let codec = Codec::with(tokenizer.take()?, &model_dir, template)?;
     let codec = Arc::new(codec.with_template_args(config.template_args.clone()));
     open_watched(config, &codec, supply, cache, extent, max_records, None)
 }

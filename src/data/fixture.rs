@@ -7,7 +7,7 @@ use super::codec::Codec;
 use super::corpus::{Corpus, Extent, open};
 use super::formats::{Content, Conversation};
 use super::sources;
-use super::tokens::AddedTokens;
+use super::tokens::BaseTokenizer;
 use crate::config::{DataConfig, DataSetConfig, Overlong, TrainOn, ValSize};
 use crate::error::Result;
 use crate::event::Silence;
@@ -82,8 +82,9 @@ pub fn supply(cache: &Path) -> Arc<Supply> {
 /// Opens the data of a configuration, all of it, with a cache of its own.
 pub fn open_with(config: &DataConfig, model_dir: &Path) -> Result<Corpus> {
     let cache = tempfile::tempdir().unwrap();
-    let tokens = (model_dir, &AddedTokens::default());
-    let corpus = open(config, tokens, &supply(cache.path()), cache.path(), Extent::Everything, 0)?;
+    let tokenizer = BaseTokenizer::plain(model_dir);
+    let corpus =
+        open(config, tokenizer, &supply(cache.path()), cache.path(), Extent::Everything, 0)?;
     let _ = cache.keep(); // read by the corpus for as long as it lives
     Ok(corpus)
 }

@@ -99,5 +99,7 @@ pub use show::{ExampleSpan, pieces};
 pub use sources::extensions;
 pub use statistics::Statistics;
 pub use template::{ChatTemplate, TEMPLATE_DATE, TemplateText, Templates, Turns};
-pub use tokens::{AddedTokenId, AddedTokens, Encoded, StopTexts, TextStream, Tokenizer};
+pub use tokens::{
+    AddedTokenId, AddedTokens, BaseTokenizer, Encoded, StopTexts, TextStream, Tokenizer,
+};
 pub use validation::{ValidationSet, batches as validation_batches};

@@ -17,14 +17,17 @@ use crate::weights::Element;
 pub struct Estimate {
     /// All weights: 32 bits, or 16 where they stay as they are and are multiplied so.
     pub weights: u64,
-    /// Gradients of the trainable parameters, and what the optimizer keeps for them.
+    /// What the optimizer keeps, gradients that are summed over micro-batches, and what an update
+    /// takes as far as it is more than the passes before it; by tensor operations all gradients.
     pub optimizer: u64,
-    /// What the forward pass keeps for the backward pass.
+    /// What the forward pass keeps for the backward pass; by the kernels of the CPU also what the
+    /// backward pass works on.
     pub activations: u64,
     /// Scores of one block of queries; on the CPU, and on a GPU where rows are short, there is no
     /// such tensor.
     pub attention: u64,
-    /// One chunk of logits, with its softmax and temporaries.
+    /// What the loss of a chunk of positions takes; by the kernels of the CPU as far as that is more
+    /// than the backward pass takes, which comes after it.
     pub logits: u64,
     /// What is written as a checkpoint while training goes on, as far as it needs more than a step
     /// does before its update; always on the host.
@@ -69,9 +72,10 @@ impl Estimate {
                 Self { teacher, ..self }
             }
             TeacherMemory::Beside(asked) => {
-                // It is asked before a step, when nothing of that is in memory.
+                // It is asked before a step, when nothing of that is in memory, and answers are
+                // written before that.
                 let at_work = |of: &Self| of.activations + of.attention + of.logits;
-                let teacher = at_work(asked).saturating_sub(at_work(&self));
+                let teacher = at_work(asked).saturating_sub(at_work(&self) + self.answers);
                 Self { teacher, resident_teacher: asked.weights, ..self }
             }
         }
@@ -186,7 +190,7 @@ pub const CHECKED_CHUNK: usize = 16;
 
 /// What an adapter adds to the layers that it is beside.
 #[derive(Debug, Clone, Default)]
-pub struct AdaptedLinears {
+pub struct AdapterMemory {
     /// What is trained of each, by module path.
     pub linears: BTreeMap<String, TrainedLinear>,
     /// Bytes that tapes keep of it for the backward pass.
@@ -196,7 +200,7 @@ pub struct AdaptedLinears {
 }
 
 /// Estimates a run with what an adapter adds to layers.
-pub fn estimate(description: &Description, work: Workload, adapted: &AdaptedLinears) -> Estimate {
+pub fn estimate(description: &Description, work: Workload, adapted: &AdapterMemory) -> Estimate {
     let trained = work.trained;
     let learning = if work.adapted { trained.count } else { description.parameters };
     let estimate = Estimate {
@@ -231,9 +235,9 @@ impl Estimate {
         const BLOCK: usize = 512;
         let Workload { rows, length, trained, .. } = work;
         let tokens = (rows * length) as u64;
-        let of_layers = description.layers.iter().map(|layer| layer.kept(description.hidden));
+        let of_layers = description.layers.iter().map(|layer| layer.taped(description.hidden));
         let (mut all, mut most) = (0, 0);
-        for [_, kept] in of_layers {
+        for kept in of_layers {
             (all, most) = (all + kept as u64, most.max(kept as u64));
         }
         let input = tokens * description.hidden as u64 * F32;

@@ -30,7 +30,7 @@ pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
 pub use memory::{
-    AdaptedLinears, CHECKED_CHUNK, Estimate, TeacherMemory, TrainedParameters, Workload, estimate,
+    AdapterMemory, CHECKED_CHUNK, Estimate, TeacherMemory, TrainedParameters, Workload, estimate,
 };
 pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, StateByPath};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use crate::adapters;
 use crate::document::key::DefaultValue;
 use crate::settings;
 use crate::train::Prepared;
@@ -59,8 +60,8 @@ pub(super) struct JobSettings {
     pub has_adapter: bool,
     /// The base as others load it, and its revision.
     pub base: (String, Option<String>),
-    /// Tokens whose rows are trained: of the embedding, and of an output head of its own.
-    tokens: [Vec<usize>; 2],
+    /// Tokens whose rows are trained, as PEFT has them.
+    tokens: Json,
 }
 
 impl JobSettings {
@@ -73,10 +74,9 @@ impl JobSettings {
             rows: (train.micro_batch_size * train.gradient_accumulation_steps) as u64,
             has_adapter: adapter.is_some(),
             base: base_of(prepared),
-            tokens: adapter.as_ref().map_or_else(Default::default, |adapter| {
-                let settings = adapter.settings();
-                [&settings.trainable_token_indices, &settings.head_token_indices].map(Vec::clone)
-            }),
+            tokens: adapter
+                .as_ref()
+                .map_or(Json::Null, |it| adapters::peft_token_indices(it.settings())),
         }
     }
 
@@ -97,14 +97,7 @@ impl JobSettings {
 
     /// The numbers of all tokens whose rows are trained, under this name, as PEFT has them.
     pub fn tokens(&self, name: &str) -> Became {
-        match self.tokens.each_ref().map(Vec::as_slice) {
-            [[], []] => Became::Nothing,
-            [tokens, []] => one(name, tokens),
-            [[], of_head] => one(name, serde_json::json!({"lm_head": of_head})),
-            [tokens, of_head] => {
-                one(name, serde_json::json!({"embed_tokens": tokens, "lm_head": of_head}))
-            }
-        }
+        if self.tokens.is_null() { Became::Nothing } else { one(name, self.tokens.clone()) }
     }
 
     /// It as a JSON value.

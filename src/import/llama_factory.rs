@@ -3,7 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
-use super::trainer::{self, target_modules, without_adapter};
+use super::trainer::{self, listed, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
 
@@ -175,8 +175,7 @@ const SETTINGS: &[(&str, Action)] = &[
 /// Tokens between commas.
 fn added(node: &YamlNode, draft: &mut Draft, key: &'static str) -> Result<(), String> {
     let text = node.text().ok_or_else(|| format!("`{key}` takes texts"))?;
-    let tokens: Vec<String> = text.split(',').map(|token| quoted(token.trim())).collect();
-    draft.put(key, format!("[{}]", tokens.join(", ")))
+    draft.put(key, listed(text))
 }
 
 fn stage(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {

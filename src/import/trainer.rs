@@ -287,12 +287,15 @@ pub fn target_modules(node: &YamlNode, draft: &mut Draft) -> Result<(), String> 
         YamlValue::Text(text) if text.contains(['\\', '(', '*', '[', '|']) => {
             Err(format!("`{key}` takes names of modules, not an expression"))
         }
-        YamlValue::Text(text) => {
-            let names: Vec<_> = text.split(',').map(|name| quoted(name.trim())).collect();
-            draft.put(key, format!("[{}]", names.join(", ")))
-        }
+        YamlValue::Text(text) => draft.put(key, listed(text)),
         _ => draft.take(key, node),
     }
+}
+
+/// Texts between commas, as a list.
+pub fn listed(text: &str) -> String {
+    let texts: Vec<_> = text.split(',').map(|text| quoted(text.trim())).collect();
+    format!("[{}]", texts.join(", "))
 }
 
 /// Weights of the base in eight bits.

@@ -5,7 +5,7 @@
 mod attention;
 mod block;
 mod experts;
-mod head;
+pub(super) mod head;
 mod in_blocks;
 mod layer_inputs;
 mod mixtures;
@@ -248,17 +248,13 @@ impl GatedMlpDescription {
 }
 
 impl LayerDescription {
-    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
-    /// tapes.
-    pub fn kept(&self, hidden: usize) -> [usize; 2] {
-        let mut kept = [0, 0];
-        for residual in &self.residuals {
-            let of_block = residual.block.kept(hidden);
+    /// Numbers of a token that tapes keep for the backward pass.
+    pub fn taped(&self, hidden: usize) -> usize {
+        let of_residual = self.residuals.iter().map(|residual| {
             let after = if residual.after.is_some() { hidden } else { 0 };
-            kept[0] += hidden + after + of_block[0];
-            kept[1] += 3 * after + of_block[1];
-        }
-        kept
+            3 * after + residual.block.taped(hidden)
+        });
+        of_residual.sum()
     }
 
     /// Names and dimensions of its weights.
@@ -380,11 +376,14 @@ impl Description {
         shared + self.layer_inputs.map_or(0, |inputs| inputs.projection.dims[0])
     }
 
-    /// Numbers of keys and values of so many tokens of a text, where it is written.
+    /// Numbers of keys and values of so many tokens of a text, where it is written: twice a window
+    /// at most, and none of layers that take those of another.
     pub fn keys_and_values(&self, tokens: usize) -> usize {
         let attention = self.layers.iter().flat_map(LayerDescription::attention);
-        let cached = attention.map(|AttentionDescription { config, .. }| {
-            2 * config.key_width() * config.window.map_or(tokens, |window| window.min(tokens))
+        let own = attention.filter(|it| !matches!(it.qkv, QkvDescription::Queries(..)));
+        let cached = own.map(|AttentionDescription { config, .. }| {
+            let held = config.window.map_or(tokens, |window| window.saturating_mul(2).min(tokens));
+            2 * config.key_width() * held
         });
         cached.sum()
     }

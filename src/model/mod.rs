@@ -51,7 +51,7 @@ pub use sampling::{Filters, Sampling};
 pub use side_streams::SideStreams;
 pub use table_factors::{TableFactors, TableKind};
 pub use token_rows::{TokenRows, matrix_of_token_rows, token_rows_path};
-pub use vocabulary_matrix::{STRIP, VocabularyMatrix, piece_of};
+pub use vocabulary_matrix::{TABLE_ROWS_AT_ONCE, VocabularyMatrix, piece_of};
 
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::error::Result;

@@ -112,12 +112,12 @@ impl VocabularyMatrix {
 
     /// The mean of all rows, summed in 64 bits in the order of the rows.
     fn mean(&self) -> Vec<f32> {
-        const PIECE: usize = 1 << 20;
+        const NUMBERS_AT_ONCE: usize = 1 << 20;
         let width = self.pieces[0].value.dims()[1];
         let (mut sums, mut rows) = (vec![0.0_f64; width], 0);
         for piece in &self.pieces {
             let count = piece.value.dims()[0];
-            let step = (PIECE / width).max(1);
+            let step = (NUMBERS_AT_ONCE / width).max(1);
             for first in (0..count).step_by(step) {
                 let part = piece.value.clone().narrow(0, first, step.min(count - first));
                 for row in host(wide(part)).chunks_exact(width) {
@@ -365,12 +365,12 @@ impl VocabularyMatrix {
 
 /// Rows that are multiplied at once by tensor operations of the CPU: these copy a matrix to turn it
 /// or to widen it, and the whole one is the largest of most models.
-pub const STRIP: usize = 4096;
+pub const TABLE_ROWS_AT_ONCE: usize = 4096;
 
 /// A piece as it is multiplied at once.
 fn strips(piece: &Parameter<2>) -> impl Iterator<Item = Tensor<2>> {
     let (value, [rows, _]) = (piece.value.clone(), piece.value.dims());
-    let most = if value.device() == Device::flex() { STRIP } else { rows };
+    let most = if value.device() == Device::flex() { TABLE_ROWS_AT_ONCE } else { rows };
     (0..rows).step_by(most).map(move |first| match rows <= most {
         true => value.clone(),
         false => value.clone().narrow(0, first, most.min(rows - first)),

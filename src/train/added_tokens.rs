@@ -4,27 +4,25 @@ use std::path::Path;
 
 use crate::artifact::bundle;
 use crate::config::RunConfig;
-use crate::data::{AddedTokenId, AddedTokens, Tokenizer};
+use crate::data::{AddedTokenId, AddedTokens, BaseTokenizer};
 use crate::error::Result;
 use crate::event::{Event, Observer};
-use crate::hub::ModelDirectory;
 use crate::model::Description;
 
 /// So many of them are named.
 const SHOWN: usize = 8;
 
-/// The base with rows for them; what becomes of them is said.
+/// The base with rows for them, and the bytes of a table that grows, which is in memory beside what
+/// it was; what becomes of them is said.
 pub(super) fn with_rows(
-    config: &RunConfig,
-    base: &ModelDirectory,
+    base: &BaseTokenizer,
     description: Description,
     observer: &mut dyn Observer,
-) -> Result<Description> {
-    let added = AddedTokens::of(&config.model)?;
-    if added.is_empty() {
-        return Ok(description);
+) -> Result<(Description, u64)> {
+    if base.added().is_empty() {
+        return Ok((description, 0));
     }
-    let tokenizer = Tokenizer::load_with(&base.path, &added)?;
+    let tokenizer = base.get()?;
     let (new, known): (Vec<_>, Vec<_>) = tokenizer.added().iter().partition(|token| token.is_new);
     let (before, rows) = (description.vocabulary, tokenizer.rows_needed(description.vocabulary));
     let have = if new.len() == 1 { "it has a row" } else { "they have rows" };
@@ -46,7 +44,9 @@ pub(super) fn with_rows(
             shown(&known)
         )));
     }
-    description.resized(rows)
+    let grown = if rows > before { (rows * description.hidden) as u64 } else { 0 };
+    let bytes = grown * description.element.size() as u64;
+    Ok((description.resized(rows)?, bytes))
 }
 
 fn shown(tokens: &[&AddedTokenId]) -> String {

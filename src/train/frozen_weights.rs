@@ -154,7 +154,7 @@ pub fn streamed(
         Some(_) => None,
     };
     let work = match which {
-        Streamed::Tables => Workload { loaded: 0, ..work },
+        Streamed::Tables => work,
         Streamed::All => of_layers(format, description, in_blocks, work),
     };
     let (mut numbers, mut in_memory) = work.coded;

@@ -5,7 +5,7 @@ use crate::config::{Recompute, RunConfig};
 use crate::device::{Arithmetic, OpenedDevice, memory_bytes_available};
 use crate::engine::optimizers::{self, UpdatedParameter};
 use crate::engine::{
-    AdaptedLinears, Estimate, MicroBatchSplit, TeacherMemory, TrainedParameters, Workload, estimate,
+    AdapterMemory, Estimate, MicroBatchSplit, TeacherMemory, TrainedParameters, Workload, estimate,
 };
 use crate::error::{Error, Result};
 use crate::event::bytes;
@@ -121,12 +121,14 @@ pub fn memory(
     opened: &OpenedDevice,
 ) -> Result<Estimate> {
     let adapted = match adapter {
-        Some(adapter) => AdaptedLinears {
-            linears: adapters::trained_linears(adapter, description)?,
-            taped: kept_by_adapter(adapter, description, work)?,
-            beside_head: adapters::learns_beside_head(adapter, description)?,
-        },
-        None => AdaptedLinears::default(),
+        Some(adapter) => {
+            let linears = adapters::trained_linears(adapter, description)?;
+            let kept: usize = linears.values().map(|it| it.kept).sum();
+            let taped = taped(kept, description, work);
+            let beside_head = adapters::trains_beside_head(adapter, description)?;
+            AdapterMemory { linears, taped, beside_head }
+        }
+        None => AdapterMemory::default(),
     };
     let memory = estimate(description, work, &adapted);
     let memory = match teacher {
@@ -137,19 +139,15 @@ pub fn memory(
     Ok(memory)
 }
 
-/// Bytes that an adapter adds to what the forward pass keeps for the backward pass.
-fn kept_by_adapter(
-    adapter: &dyn Adapter,
-    description: &Description,
-    work: Workload,
-) -> Result<u64> {
+/// Bytes of so many numbers a token that tapes keep for an adapter.
+fn taped(kept: usize, description: &Description, work: Workload) -> u64 {
     const F32: usize = 4;
-    let numbers = adapters::saved_per_token(adapter, description)? * work.rows * work.length;
+    let numbers = kept * work.rows * work.length;
     let at_once = match work.recompute {
         Recompute::None => numbers,
         Recompute::Layers => numbers / description.layers.len().max(1),
     };
-    Ok((at_once * F32) as u64)
+    (at_once * F32) as u64
 }
 
 /// Whether there is any hope that the device holds the run.

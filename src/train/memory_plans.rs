@@ -269,7 +269,7 @@ impl Planned<'_> {
             true => self.description.names.embedding,
             false => LM_HEAD,
         };
-        adapters::learns_beside_head(adapter, self.description).unwrap_or_default()
+        adapters::trains_beside_head(adapter, self.description).unwrap_or_default()
             || adapters::changed_tables(adapter, self.description)
                 .unwrap_or_default()
                 .contains(&head)

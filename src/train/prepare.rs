@@ -8,7 +8,7 @@ use crate::adapters::{self, Adapter};
 use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
 use crate::config::{Init, Loaded, Recompute, RunConfig};
-use crate::data::{self, Batch, Corpus, Cursor, Extent, Plan, Said};
+use crate::data::{self, BaseTokenizer, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
 use crate::engine::{
@@ -103,14 +103,14 @@ pub fn prepare<'a>(
     let (base, approval, base_trust) = found_base(config, supply)?;
     let (data, head) = head::of_run(config, supply)?;
     let (description, config_file) = base::described(config, &base, head.as_ref(), observer)?;
-    let model = (base.path.as_path(), &description);
-    let (adapter, start) = adapters_of(config, supply, model, &approval)?;
-    let description = added_tokens::with_rows(config, &base, description, observer)?;
+    let tokenizer = BaseTokenizer::of(&config.model, &base.path)?;
+    let (adapter, start) = adapters_of(config, supply, (&tokenizer, &description), &approval)?;
+    let (description, grown) = added_tokens::with_rows(&tokenizer, description, observer)?;
     let teacher = Teacher::find(config, supply, &approval)?;
     let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
-    let corpus = read_data(config, &data, &base, supply, extent)?;
+    let corpus = read_data(config, &data, tokenizer, supply, extent)?;
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
     base::check_model(config, &description, &base, &corpus, opened.on_gpu())?;
@@ -120,6 +120,7 @@ pub fn prepare<'a>(
     let work = Workload {
         trained,
         adapted: adapter.is_some(),
+        loaded: grown,
         saves: (1..total_steps).contains(&config.checkpoint.every_steps),
         several_steps: total_steps > 1,
         length,

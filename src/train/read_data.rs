@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use crate::config::{DataConfig, Length, RunConfig};
-use crate::data::{self, AddedTokens, Corpus, Extent, Plan};
+use crate::data::{self, BaseTokenizer, Corpus, Extent, Plan};
 use crate::device::OpenedDevice;
 use crate::error::Result;
 use crate::files::cache_home;
-use crate::hub::{ModelDirectory, Supply};
+use crate::hub::Supply;
 use crate::objectives::{self, RolloutConfig};
 
 /// Finds it, and reads as much of it as is asked for.
 pub(super) fn read_data(
     config: &RunConfig,
     data: &DataConfig,
-    base: &ModelDirectory,
+    tokenizer: BaseTokenizer,
     supply: &Arc<Supply>,
     extent: Extent,
 ) -> Result<Corpus> {
@@ -24,8 +24,7 @@ pub(super) fn read_data(
         Length::Steps(_) => extent,
     };
     let cache = cache_home()?;
-    let added = AddedTokens::of(&config.model)?;
-    data::open(data, (&base.path, &added), supply, &cache, extent, config.eval.max_records)
+    data::open(data, tokenizer, supply, &cache, extent, config.eval.max_records)
 }
 
 /// Whether a teacher is asked about all of it before the run.

@@ -13,7 +13,7 @@ use crate::artifact::open::{self, AdapterDirectory};
 use crate::artifact::past::Past;
 use crate::artifact::peft;
 use crate::config::RunConfig;
-use crate::data::{AddedTokenId, AddedTokens, Tokenizer};
+use crate::data::{AddedTokenId, BaseTokenizer, Tokenizer};
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry, has_file, hash_file};
 use crate::hub::{ModelDirectory, Supply};
@@ -28,11 +28,12 @@ use crate::train::base_signature::{BaseSignature, base_signature, recorded};
 pub fn adapters_of(
     config: &RunConfig,
     supply: &Supply,
-    (base, description): (&Path, &Description),
+    (tokenizer, description): (&BaseTokenizer, &Description),
     approval: &Approval,
 ) -> Result<(Option<Arc<dyn Adapter>>, Option<StartAdapter>)> {
-    let mut adapter = adapters::of_run_on(config, (base, description))?;
-    let start = StartAdapter::find(config, supply, &mut adapter, (base, description), approval)?;
+    let mut adapter = adapters::of_run_on(config, (tokenizer, description))?;
+    let on = (tokenizer, description);
+    let start = StartAdapter::find(config, supply, &mut adapter, on, approval)?;
     Ok((adapter, start))
 }
 
@@ -57,7 +58,7 @@ impl StartAdapter {
         config: &RunConfig,
         supply: &Supply,
         adapter: &mut Option<Arc<dyn Adapter>>,
-        (base, description): (&Path, &Description),
+        (tokenizer, description): (&BaseTokenizer, &Description),
         approval: &Approval,
     ) -> Result<Option<Self>> {
         let Some(name) = &config.model.adapter else { return Ok(None) };
@@ -86,7 +87,7 @@ impl StartAdapter {
         *own = adapters::in_order_of(own.clone(), found.adapter.as_ref());
         refuse_other(own.as_ref(), found.adapter.as_ref(), description)
             .map_err(|error| error.at(directory.path.join(peft::CONFIG_FILE)))?;
-        refuse_other_tokens(config, &directory.path, base)?;
+        refuse_other_tokens(&directory.path, tokenizer)?;
         let weights = hash_file(&directory.path.join(peft::WEIGHTS_FILE), peft::WEIGHTS_FILE)?;
         let files = vec![settings, weights];
         let record = recorded(&directory, &files, &signed, approval)?;
@@ -130,12 +131,11 @@ impl StartAdapter {
 }
 
 /// Rows are those of the same texts: tokens that the run adds have the ids that they had there.
-fn refuse_other_tokens(config: &RunConfig, adapter: &Path, base: &Path) -> Result<()> {
-    let added = AddedTokens::of(&config.model)?;
-    if added.is_empty() || !has_file(&adapter.join("tokenizer.json"))? {
+fn refuse_other_tokens(adapter: &Path, tokenizer: &BaseTokenizer) -> Result<()> {
+    if tokenizer.added().is_empty() || !has_file(&adapter.join("tokenizer.json"))? {
         return Ok(());
     }
-    let (ours, theirs) = (Tokenizer::load_with(base, &added)?, Tokenizer::load(adapter)?);
+    let (ours, theirs) = (tokenizer.get()?, Tokenizer::load(adapter)?);
     let differs = |token: &&AddedTokenId| theirs.token_id(&token.text) != Some(token.id);
     let Some(token) = ours.added().iter().find(differs) else { return Ok(()) };
     let (text, id) = (token.text.escape_debug(), token.id);

@@ -72,7 +72,7 @@ impl SpillFile {
     }
 
     /// The same with parts that `write` hands on as they come, so that they are never in memory
-    /// together.
+    /// together. What it calls appends nothing else to this file, which is locked meanwhile.
     ///
     /// # Errors
     /// Those of `write`, and when the disk is full.

@@ -1,13 +1,11 @@
 //! Tokens that a run adds to the tokenizer of its base (`model.add_tokens`,
 //! `model.add_special_tokens`): the vocabulary grows, and its new rows are trained.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 use snapbox::str;
 
-use crate::common::{Run, model_config, says, weights_digest};
-use firebrand::weights::{OwnedTensor, read_tensors, to_f32};
+use crate::common::adapters::{goes_on_to_the_same_bytes, numbers, tensors, with_config};
+use crate::common::{Run, model_config, says};
 
 const TOOL: &str = "model.add_tokens=[\"<tool>\"]";
 const CALL: &str = "model.add_special_tokens=[\"<|call|>\"]";
@@ -38,14 +36,6 @@ fn train<'a>(config: &'a str, name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", config, "--quiet", "--set", name], &both[..], more].concat()
 }
 
-fn tensors(run: &Run, folder: &str, file: &str) -> BTreeMap<String, OwnedTensor> {
-    read_tensors(&run.path(folder), file).unwrap().0
-}
-
-fn numbers(all: &BTreeMap<String, OwnedTensor>, name: &str) -> Vec<f32> {
-    to_f32(all[name].element, &all[name].bytes)
-}
-
 fn json_of(run: &Run, file: &str) -> Value {
     serde_json::from_str(&run.read(file)).unwrap()
 }
@@ -57,16 +47,9 @@ fn answer(run: &Run, model: &str) -> String {
 
 /// Trains in one go and with stops, to the same bytes.
 fn trained(run: &Run, config: &str, more: &[&str]) {
-    run.succeeds(&train(config, "name=straight", more));
-    for steps in ["1", "2"] {
-        let stop = [more, &["--stop-after-steps", steps]].concat();
-        run.succeeds(&train(config, "name=often", &stop));
-    }
-    // A checkpoint is used as it stands.
-    answer(run, "checkpoints/often");
-    run.succeeds(&train(config, "name=often", more));
-    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
-    assert_eq!(digest("often"), digest("straight"));
+    goes_on_to_the_same_bytes(run, ["name=straight", "name=often"], |name, stop| {
+        train(config, name, &[more, stop].concat())
+    });
 }
 
 /// The tokenizer of an artifact has both, and reads them.
@@ -213,11 +196,7 @@ fn beside_modules_that_are_trained_whole_they_are_rows_of_these() {
 
 #[test]
 fn spare_rows_of_the_base_are_used_and_known_tokens_stay() {
-    let run = Run::new();
-    let mut config = model_config();
-    config["vocab_size"] = 370.into();
-    run.model_folder("base", &config);
-    let run = run.with_base();
+    let run = with_config("vocab_size", 370.into());
     let known = "model.add_special_tokens=[\"<|im_end|>\"]";
     let plan = ["plan", "lora.toml", "--set", TOOL, "--set", known];
     let told = run.command(&plan).output().unwrap();

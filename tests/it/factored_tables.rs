@@ -1,48 +1,23 @@
 //! Low-rank factors beside the embedding and an output head of its own (`lora.target_modules` with
 //! `embed_tokens` and `lm_head`).
 
-use std::collections::BTreeMap;
-
 use snapbox::str;
 
-use crate::common::{Run, model_config, weights_digest};
-use firebrand::weights::{OwnedTensor, read_tensors, to_f32};
+use crate::common::adapters::{goes_on_to_the_same_bytes, likeliest, numbers, tensors, untied};
+use crate::common::{Run, model_config};
 
 const BOTH: &str = "lora.target_modules=[\"q_proj\", \"embed_tokens\", \"lm_head\"]";
 const PREFIX: &str = "base_model.model.";
-
-fn untied() -> Run {
-    let run = Run::new();
-    let mut config = model_config();
-    config["tie_word_embeddings"] = false.into();
-    run.model_folder("base", &config);
-    run.with_base()
-}
 
 fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let set = ["--set", name, "--set", BOTH, "--set", "lora.lora_dropout=0"];
     [&["train", "lora.toml", "--quiet"], &set[..], more].concat()
 }
 
-fn tensors(run: &Run, folder: &str, file: &str) -> BTreeMap<String, OwnedTensor> {
-    read_tensors(&run.path(folder), file).unwrap().0
-}
-
-fn numbers(all: &BTreeMap<String, OwnedTensor>, name: &str) -> Vec<f32> {
-    to_f32(all[name].element, &all[name].bytes)
-}
-
 #[test]
 fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
     let run = untied();
-    run.succeeds(&train("name=straight", &[]));
-    for steps in ["1", "2"] {
-        run.succeeds(&train("name=often", &["--stop-after-steps", steps]));
-    }
-    run.succeeds(&["generate", "checkpoints/often", "--prompt", "What?", "--max-tokens", "4"]);
-    run.succeeds(&train("name=often", &[]));
-    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
-    assert_eq!(digest("often"), digest("straight"));
+    goes_on_to_the_same_bytes(&run, ["name=straight", "name=often"], train);
 
     let artifact = "checkpoints/straight/artifact";
     let config: serde_json::Value =
@@ -76,9 +51,7 @@ fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
         let expected = f64::from(*before) + 2.0 * sum;
         assert!((expected - f64::from(*after)).abs() < 1e-6, "{token} {column}");
     }
-    let answer = |model: &str| {
-        run.succeeds(&["generate", model, "--prompt", "What is 3 plus 4?", "--temperature", "0"])
-    };
+    let answer = |model: &str| likeliest(&run, model);
     assert_eq!(answer("merged"), answer(artifact));
     run.succeeds(&["verify", "--effect", artifact]);
     run.succeeds(&["verify", "--effect", "merged"]);

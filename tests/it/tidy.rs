@@ -425,7 +425,7 @@ fn adapters_and_weight_formats_stand_in_their_tables_and_only_there() {
         let names: Vec<String> = std::fs::read_dir(&folder)
             .unwrap()
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-            .filter(|name| !["mod", "attached", "names"].contains(&name.as_str()))
+            .filter(|name| !["mod", "attach", "file_names"].contains(&name.as_str()))
             .collect();
         assert!(names.len() > 1, "the entries of {table} were not found");
         let module = folder.file_name().unwrap().to_str().unwrap();

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use snapbox::str;
 
-use crate::common::{Run, model_config, weights_digest};
-use firebrand::weights::{OwnedTensor, TensorSpec, read_tensors, to_f32, write_safetensors};
+use crate::common::Run;
+use crate::common::adapters::{goes_on_to_the_same_bytes, likeliest, numbers, tensors, untied};
+use firebrand::weights::{TensorSpec, write_safetensors};
 
 const IM_START: &str = "lora.trainable_tokens=[\"<|im_start|>\"]";
 const IM_END: &str = "lora.trainable_token_indices=[2]";
@@ -20,25 +21,9 @@ fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "lora.toml", "--quiet", "--set", name], &both[..], more].concat()
 }
 
-fn tensors(run: &Run, folder: &str, file: &str) -> BTreeMap<String, OwnedTensor> {
-    read_tensors(&run.path(folder), file).unwrap().0
-}
-
-fn numbers(all: &BTreeMap<String, OwnedTensor>, name: &str) -> Vec<f32> {
-    to_f32(all[name].element, &all[name].bytes)
-}
-
 /// Trains in one go and with stops, merges, and goes on from the artifact.
 fn works(run: &Run) {
-    run.succeeds(&train("name=straight", &[]));
-    for steps in ["1", "2"] {
-        run.succeeds(&train("name=often", &["--stop-after-steps", steps]));
-    }
-    // A checkpoint is used as it stands.
-    run.succeeds(&["generate", "checkpoints/often", "--prompt", "What?", "--max-tokens", "4"]);
-    run.succeeds(&train("name=often", &[]));
-    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
-    assert_eq!(digest("often"), digest("straight"));
+    goes_on_to_the_same_bytes(run, ["name=straight", "name=often"], train);
 
     let artifact = "checkpoints/straight/artifact";
     let config: serde_json::Value =
@@ -65,9 +50,7 @@ fn works(run: &Run) {
     }
     // The embedding of the base has 16 bits: what the adapter computes with are rounded rows.
     run.succeeds(&["merge", artifact, "--out", "merged"]);
-    let answer = |model: &str| {
-        run.succeeds(&["generate", model, "--prompt", "What is 3 plus 4?", "--temperature", "0"])
-    };
+    let answer = |model: &str| likeliest(run, model);
     assert_eq!(answer("merged"), answer(artifact));
     run.succeeds(&["verify", "--effect", artifact]);
 
@@ -92,11 +75,7 @@ hint: both must be the same: write it as the adapter has it
 
 #[test]
 fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
-    let run = Run::new();
-    let mut config = model_config();
-    config["tie_word_embeddings"] = false.into();
-    run.model_folder("base", &config);
-    works(&run.with_base());
+    works(&untied());
 }
 
 #[test]

@@ -4,18 +4,15 @@ use std::collections::BTreeSet;
 
 use snapbox::str;
 
-use crate::common::{Run, model_config, weights_digest};
+use crate::common::Run;
+use crate::common::adapters::{goes_on_to_the_same_bytes, likeliest, with_config};
 use firebrand::weights::{read_tensors, to_f32};
 
 const LAYER: &str = "model.layers.1.self_attn";
 
 /// A base with biases in its attention.
 fn biased() -> Run {
-    let run = Run::new();
-    let mut config = model_config();
-    config["attention_bias"] = true.into();
-    run.model_folder("base", &config);
-    run.with_base()
+    with_config("attention_bias", true.into())
 }
 
 fn train<'a>(name: &'a str, bias: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -42,16 +39,8 @@ fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
         let [straight, often, second] =
             ["straight", "often", "second"].map(|name| format!("name={name}-{choice}"));
         let bias = format!("lora.bias={choice}");
-        run.succeeds(&train(&straight, &bias, &[]));
-        for steps in ["1", "2"] {
-            run.succeeds(&train(&often, &bias, &["--stop-after-steps", steps]));
-        }
-        let newest = format!("checkpoints/often-{choice}");
-        run.succeeds(&["generate", &newest, "--prompt", "What?", "--max-tokens", "4"]);
-        run.succeeds(&train(&often, &bias, &[]));
+        goes_on_to_the_same_bytes(&run, [&straight, &often], |name, more| train(name, &bias, more));
         let artifact = format!("checkpoints/straight-{choice}/artifact");
-        let digest = |artifact: &str| weights_digest(&run.path(artifact));
-        assert_eq!(digest(&format!("{newest}/artifact")), digest(&artifact));
 
         let json = run.read(&format!("{artifact}/adapter_config.json"));
         let config: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -71,10 +60,7 @@ fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
             assert!(saved.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-4), "{name}");
             assert_eq!(numbers(&run, &wide, "model.safetensors", &path), saved, "{name}");
         }
-        let answer = |model: &str| {
-            let asked = ["generate", model, "--prompt", "What is 3 plus 4?", "--temperature", "0"];
-            run.succeeds(&asked)
-        };
+        let answer = |model: &str| likeliest(&run, model);
         assert_eq!(answer(&wide), answer(&artifact));
         run.succeeds(&["verify", "--effect", &artifact]);
         // A run may start from it.

@@ -2,19 +2,11 @@
 
 use snapbox::str;
 
-use crate::common::{Run, model_config, weights_digest};
+use crate::common::Run;
+use crate::common::adapters::{goes_on_to_the_same_bytes, likeliest, untied};
 use firebrand::weights::{read_tensors, to_f32};
 
 const BOTH: &str = "lora.modules_to_save=[\"embed_tokens\", \"lm_head\"]";
-
-/// A base whose output head is not its embedding.
-fn untied() -> Run {
-    let run = Run::new();
-    let mut config = model_config();
-    config["tie_word_embeddings"] = false.into();
-    run.model_folder("base", &config);
-    run.with_base()
-}
 
 fn train<'a>(name: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "lora.toml", "--quiet", "--set", name, "--set", BOTH], more].concat()
@@ -30,13 +22,7 @@ fn numbers(run: &Run, folder: &str, file: &str, name: &str) -> Vec<f32> {
 #[test]
 fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
     let run = untied();
-    run.succeeds(&train("name=straight", &[]));
-    for steps in ["1", "2"] {
-        run.succeeds(&train("name=often", &["--stop-after-steps", steps]));
-    }
-    run.succeeds(&train("name=often", &[]));
-    let digest = |name: &str| weights_digest(&run.path(&format!("checkpoints/{name}/artifact")));
-    assert_eq!(digest("often"), digest("straight"));
+    goes_on_to_the_same_bytes(&run, ["name=straight", "name=often"], train);
 
     let artifact = "checkpoints/straight/artifact";
     let config: serde_json::Value =
@@ -50,9 +36,7 @@ fn they_are_saved_as_peft_has_them_go_on_to_the_same_bytes_and_are_merged() {
         assert!(saved.iter().zip(&before).any(|(a, b)| (a - b).abs() > 1e-3), "{path} is trained");
         assert_eq!(of("merged", "model.safetensors", path), saved);
     }
-    let answer = |model: &str| {
-        run.succeeds(&["generate", model, "--prompt", "What is 3 plus 4?", "--temperature", "0"])
-    };
+    let answer = |model: &str| likeliest(&run, model);
     assert_eq!(answer("merged"), answer(artifact));
     // A run may start from it.
     let start = ["--set", "model.adapter=checkpoints/straight/artifact"];
@@ -124,9 +108,7 @@ fn a_head_that_is_the_embedding_is_trained_with_it() {
     );
     let (merged, _) = read_tensors(&run.path("merged"), "model.safetensors").unwrap();
     assert!(!merged.contains_key("lm_head.weight"));
-    let answer = |model: &str| {
-        run.succeeds(&["generate", model, "--prompt", "What is 3 plus 4?", "--temperature", "0"])
-    };
+    let answer = |model: &str| likeliest(&run, model);
     assert_eq!(answer("merged"), answer(artifact));
     // A run may start from it.
     let start = ["--set", "name=second", "--set", "model.adapter=checkpoints/tied/artifact"];

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::parameters;
 use super::settings::{LoraSettings, TargetModules, fits, join, wants};
 use super::start::refuse_ranks;
-use super::tables::table_modules;
+use super::tables::{names_module, table_modules};
 use crate::adapters::last_name;
 use crate::error::{Error, Result, nearest};
 use crate::model::Description;
@@ -37,11 +37,8 @@ pub fn layers(
     let all = description.linears.iter().filter(|(path, _)| wants(settings, path)).cloned();
     let mut layers: Vec<_> = all.collect();
     refuse_beside_experts(&layers, description)?;
-    let named = |module: &&str| match &settings.target_modules {
-        TargetModules::Names(names) => names.iter().any(|name| fits(module, name)),
-        TargetModules::AllLinear => false,
-    };
-    refuse_unused_patterns(settings, &layers, tables.filter(named))?;
+    let named = tables.filter(|module| names_module(settings, module));
+    refuse_unused_patterns(settings, &layers, named)?;
     refuse_ranks(settings, &layers)?;
     layers.extend(parameters::layers(settings, description)?);
     Ok(layers)

@@ -25,6 +25,7 @@ pub(super) use biases::{trained_biases, unfreeze_biases};
 pub(super) use describe::describe;
 pub(super) use layers::layers;
 pub use patterns::ModulePatterns;
+pub use peft::peft_token_indices;
 pub(super) use peft::{read_peft, to_peft};
 pub(super) use settings::sample_settings;
 pub use settings::{InitLoraWeights, LayerSettings, LoraSettings, TargetModules};
@@ -33,7 +34,7 @@ pub use tables::{
 };
 pub(super) use tables::{names_tables, put_beside_tables, table_factors};
 pub use tokens::{ReplacedRows, changed_tables, in_order_of, resized};
-pub(super) use tokens::{of_base, token_rows, train_rows};
+pub(super) use tokens::{token_rows, train_rows, with_token_rows};
 pub(super) use whole::unfreeze;
 pub use whole::{Replaced, not_tied, tied_copy, whole_weights};
 

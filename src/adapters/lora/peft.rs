@@ -32,6 +32,17 @@ const UNSUPPORTED: [&str; 10] = [
     "arrow_config",
 ];
 
+/// PEFT's `trainable_token_indices`: a list for the embedding alone, or one for each of embedding
+/// and output head; null where no rows are trained.
+pub fn peft_token_indices(settings: &LoraSettings) -> Value {
+    match (&*settings.trainable_token_indices, &*settings.head_token_indices) {
+        ([], []) => Value::Null,
+        (tokens, []) => json!(tokens),
+        ([], head) => json!({ HEAD: head }),
+        (tokens, head) => json!({ EMBEDDING: tokens, HEAD: head }),
+    }
+}
+
 /// PEFT's `LoraConfig`, without what every adapter has.
 pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<String, Value> {
     let parameters = match &settings.target_parameters {
@@ -46,12 +57,7 @@ pub fn to_peft(settings: &LoraSettings, modules: &BTreeSet<String>) -> Map<Strin
         names if names.is_empty() => Value::Null,
         names => json!(names),
     };
-    let tokens = match (&settings.trainable_token_indices, &settings.head_token_indices) {
-        (tokens, head) if tokens.is_empty() && head.is_empty() => Value::Null,
-        (tokens, head) if head.is_empty() => json!(tokens),
-        (tokens, head) if tokens.is_empty() => json!({ HEAD: head }),
-        (tokens, head) => json!({ EMBEDDING: tokens, HEAD: head }),
-    };
+    let tokens = peft_token_indices(settings);
     let start = match settings.init_lora_weights {
         InitLoraWeights::Default => json!(true),
         other => json!(other.name()),

@@ -38,6 +38,14 @@ pub fn table_modules(description: &Description) -> [(&'static str, TableKind); 2
     })
 }
 
+/// Whether `target_modules` names a module.
+pub fn names_module(settings: &LoraSettings, module: &str) -> bool {
+    match &settings.target_modules {
+        TargetModules::Names(names) => names.iter().any(|name| fits(module, name)),
+        _ => false,
+    }
+}
+
 /// Paths of both factors beside the matrix of a module.
 pub fn factor_names(module: &str, kind: TableKind) -> [String; 2] {
     let names = match kind {
@@ -55,12 +63,9 @@ pub fn factored_tables(
     adapter: &dyn Adapter,
     description: &Description,
 ) -> Result<Vec<FactoredTable>> {
-    let settings = adapter.settings();
-    let TargetModules::Names(names) = &settings.target_modules else { return Ok(Vec::new()) };
-    let named = |module: &str| names.iter().any(|name| fits(module, name));
     let mut tables = Vec::new();
     for (module, kind) in table_modules(description) {
-        if named(module) {
+        if names_module(adapter.settings(), module) {
             refuse(adapter, description, module)?;
             let dims = [description.vocabulary, description.hidden];
             tables.push(FactoredTable { module: module.to_owned(), kind, dims });
@@ -83,7 +88,8 @@ fn refuse(adapter: &dyn Adapter, description: &Description, module: &str) -> Res
             .hint("train both with `lora.modules_to_save`, or rows with `lora.trainable_tokens`"));
     }
     if adapter.kind().name() != "lora" {
-        return Err(error.because("DoRA is of linear layers alone here"));
+        let title = adapter.kind().label().title;
+        return Err(error.because(format!("{title} is of linear layers alone here")));
     }
     if !matches!(settings.init_lora_weights, InitLoraWeights::Default | InitLoraWeights::Gaussian) {
         return Err(

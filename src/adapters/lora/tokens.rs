@@ -2,13 +2,12 @@
 //! adapter and saved with it: PEFT's `trainable_token_indices`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::settings::LoraSettings;
 use super::whole::whole_weights;
 use crate::adapters::{Adapter, WeightChange};
-use crate::data::{AddedTokens, Tokenizer};
+use crate::data::{BaseTokenizer, Tokenizer};
 use crate::device::Arithmetic;
 use crate::error::{Error, Result, nearest};
 use crate::model::{Description, LM_HEAD, Model, token_rows_path};
@@ -135,26 +134,25 @@ pub fn resized(adapter: &dyn Adapter, base: &Description) -> Result<Description>
 ///
 /// # Errors
 /// When the tokenizer does not know a token, or cannot be read.
-pub fn of_base(
+pub fn with_token_rows(
     adapter: Arc<dyn Adapter>,
-    (base, description): (&Path, &Description),
-    added: &AddedTokens,
+    (base, description): (&BaseTokenizer, &Description),
 ) -> Result<Arc<dyn Adapter>> {
     let texts = adapter.trainable_tokens();
-    if texts.is_empty() && added.is_empty() {
+    if texts.is_empty() && base.added().is_empty() {
         return Ok(adapter);
     }
-    let tokenizer = Tokenizer::load_with(base, added)?;
+    let tokenizer = base.get()?;
     let mut numbers: BTreeSet<usize> = adapter.trainable_token_indices().iter().copied().collect();
     let mut problems = Vec::new();
     for text in texts {
         match tokenizer.token_id(text) {
             Some(number) => drop(numbers.insert(number as usize)),
-            None => problems.push(unknown(text, &tokenizer)),
+            None => problems.push(unknown(text, tokenizer)),
         }
     }
     if let Some(error) = Error::all(problems) {
-        return Err(error.at(base));
+        return Err(error.at(base.folder()));
     }
     let rows = tokenizer.rows_needed(description.vocabulary);
     let new = tokenizer.added().iter().filter(|token| token.is_new).map(|token| token.id as usize);

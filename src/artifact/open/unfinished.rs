@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use super::{OpenedModel, attach, below_base, load, new_head};
-use crate::adapters;
+use super::{OpenedModel, attach, below_base, new_head};
+use crate::adapters::{self, unfreeze_all};
 use crate::artifact::past::other_weights;
 use crate::artifact::score_head;
 use crate::checkpoint::{self, RestoredCheckpoint};
 use crate::config::{Init, RunConfig, ScoreHead};
-use crate::data::{AddedTokens, Tokenizer};
+use crate::data::BaseTokenizer;
 use crate::device::ComputeConfig;
 use crate::error::{Error, Result};
 use crate::hub::{DataLock, Supply};
@@ -42,13 +42,13 @@ pub(super) fn open_checkpoint(
         let why = format!("they cannot be in {}", format.name());
         return Err(Error::checkpoint(what).at(run).because(why));
     }
-    let added = AddedTokens::of(&config.model)?;
     if let (Some(format), None) = (linears, &adapter) {
         let what = "a checkpoint of full training has weights of its own";
         let why = format!("only those of a base model are taken in {}", format.name());
         return Err(Error::checkpoint(what).at(run).because(why));
     }
-    let mut loaded = made(&config, (&base.path, linears), (head, &added), device)?;
+    let tokenizer = BaseTokenizer::of(&config.model, &base.path)?;
+    let mut loaded = made(&config, (&tokenizer, linears), (head, adapter.is_some()), device)?;
     let trained = formats::chosen(&config.owned).filter(|format| formats::makes_codes(*format));
     let trained = trained.map(|format| format.name());
     let other = other_weights(trained, linears);
@@ -66,7 +66,7 @@ pub(super) fn open_checkpoint(
                 return Ok(OpenedModel {
                     chat_template: config.data.chat_template.map(PathBuf::from),
                     score_head: head.cloned(),
-                    added_tokens: added,
+                    added_tokens: tokenizer.added().clone(),
                     ..OpenedModel::new(loaded, base.path, args, notes)
                 });
             }
@@ -79,34 +79,27 @@ pub(super) fn open_checkpoint(
 /// The model before it has the values of a checkpoint.
 fn made(
     config: &RunConfig,
-    (base, linears): (&Path, Option<&'static dyn WeightFormat>),
-    (head, added): (Option<&ScoreHead>, &AddedTokens),
+    (base, linears): (&BaseTokenizer, Option<&'static dyn WeightFormat>),
+    (head, adapted): (Option<&ScoreHead>, bool),
     device: &Device,
 ) -> Result<Loaded> {
     let init = match config.model.init {
         Init::Pretrained => model::Init::Pretrained,
         Init::Random => model::Init::Random(Stream::new(config.seed)),
     };
-    match adapters::of_run(config) {
-        Some(_) => {
-            let mut loaded = load(base, init, device, linears, head)?;
-            let on = (base, &loaded.model.description);
-            if let Some(adapter) = adapters::of_run_on(config, on)? {
-                attach(&mut loaded.model, adapter.as_ref())?;
-            }
-            Ok(loaded)
-        }
+    let frozen =
+        FrozenWeights { frozen: adapted, linears, head: head.map(new_head), ..Default::default() };
+    let computing = ComputeConfig::default();
+    let mut loaded = model::load_for(base.folder(), init, device, computing, frozen)?;
+    match adapters::of_run_on(config, (base, &loaded.model.description))? {
+        Some(adapter) => attach(&mut loaded.model, adapter.as_ref())?,
         None => {
-            let frozen = FrozenWeights { head: head.map(new_head), ..FrozenWeights::default() };
-            let computing = ComputeConfig::default();
-            let mut loaded = model::load_for(base, init, device, computing, frozen)?;
-            if !added.is_empty() {
-                let rows = loaded.model.description.vocabulary;
-                let rows = Tokenizer::load_with(base, added)?.rows_needed(rows);
+            if !base.added().is_empty() {
+                let rows = base.get()?.rows_needed(loaded.model.description.vocabulary);
                 loaded.model.resize_vocabulary(rows)?;
             }
-            adapters::unfreeze_all(&mut loaded.model);
-            Ok(loaded)
+            unfreeze_all(&mut loaded.model);
         }
     }
+    Ok(loaded)
 }

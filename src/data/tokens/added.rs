@@ -5,8 +5,9 @@
 //! They are put into the text of `tokenizer.json`, so that whatever reads it knows them, and its
 //! digest tells of them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer as Inner};
@@ -157,6 +158,65 @@ impl AddedTokens {
                 }
             }
         })
+    }
+}
+
+/// The tokenizer of a base with the tokens that a run adds, read when it is first asked for: many
+/// runs ask for it with their data alone.
+pub struct BaseTokenizer {
+    folder: PathBuf,
+    added: AddedTokens,
+    read: OnceCell<Tokenizer>,
+}
+
+impl BaseTokenizer {
+    /// That of a run.
+    ///
+    /// # Errors
+    /// Those of [`AddedTokens::of`].
+    pub fn of(config: &ModelConfig, folder: &Path) -> Result<Self> {
+        let added = AddedTokens::of(config)?;
+        Ok(Self { folder: folder.to_owned(), added, read: OnceCell::new() })
+    }
+
+    /// That of a folder, with nothing added.
+    #[cfg(test)]
+    pub fn plain(folder: &Path) -> Self {
+        let (folder, added) = (folder.to_owned(), AddedTokens::default());
+        Self { folder, added, read: OnceCell::new() }
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What is added to it.
+    pub fn added(&self) -> &AddedTokens {
+        &self.added
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::load_with`].
+    pub fn get(&self) -> Result<&Tokenizer> {
+        match self.read.get() {
+            Some(tokenizer) => Ok(tokenizer),
+            None => {
+                let tokenizer = Tokenizer::load_with(&self.folder, &self.added)?;
+                Ok(self.read.get_or_init(|| tokenizer))
+            }
+        }
+    }
+
+    /// The same for whoever keeps it.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`].
+    pub fn take(self) -> Result<Tokenizer> {
+        self.get()?;
+        Ok(self.read.into_inner().expect("it was read just now"))
     }
 }
 

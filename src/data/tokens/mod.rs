@@ -38,7 +38,7 @@ use tokenizers::{PostProcessorWrapper, Tokenizer as Inner};
 use crate::error::{Context, Error, ErrorCode, Result, catch_panic};
 use crate::files::{Digest, FileEntry, has_file, read_hashed, read_json_hashed};
 
-pub use added::{AddedTokenId, AddedTokens};
+pub use added::{AddedTokenId, AddedTokens, BaseTokenizer};
 use bounds::Bounds;
 pub use compact::CompactTokens;
 use cuts::Cuts;

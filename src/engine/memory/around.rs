@@ -5,7 +5,7 @@ use super::{
 };
 use crate::config::Recompute;
 use crate::device::Arithmetic;
-use crate::model::{Description, STRIP};
+use crate::model::{Description, TABLE_ROWS_AT_ONCE};
 use crate::ops::cpu::{PACKED_OUTPUTS, Products};
 
 /// Numbers of the largest matrix of a layer.
@@ -18,7 +18,7 @@ fn largest_matrix(description: &Description) -> u64 {
 fn gradient_check(description: &Description, work: &Workload) -> u64 {
     // Tensor operations take matrices in 32 bits, and turned: some rows of the output projection at
     // once, or one of a layer. Of those in 16 bits a tape in 32 has the layer's as well.
-    let rows = description.outputs().min(STRIP);
+    let rows = description.outputs().min(TABLE_ROWS_AT_ONCE);
     let strip = 2 * (rows * description.hidden) as u64;
     let tables = description.tables().map(|(_, [rows, columns])| (rows * columns) as u64);
     let layers = description.parameters.saturating_sub(tables.sum());

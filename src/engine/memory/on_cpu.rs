@@ -1,7 +1,7 @@
 //! What a step takes by the kernels of the CPU: one phase after the other, of which the largest is
 //! the peak.
 
-use super::{AdaptedLinears, F32, Workload, scores_by_tensors};
+use super::{AdapterMemory, F32, Workload, scores_by_tensors};
 use crate::config::Recompute;
 use crate::model::Description;
 use crate::model::description::{CpuPass, PassMemory, TrainedLinear};
@@ -23,7 +23,7 @@ pub struct Step {
 }
 
 /// A step, phase by phase.
-pub fn step(description: &Description, work: &Workload, adapted: &AdaptedLinears) -> Step {
+pub fn step(description: &Description, work: &Workload, adapted: &AdapterMemory) -> Step {
     let micro_batches = work.micro_batches.max(1) as u64;
     let of_one = Passes::of(description, work, adapted);
     let gradients = work.trained.count * F32;
@@ -53,7 +53,7 @@ struct Passes {
 }
 
 impl Passes {
-    fn of(description: &Description, work: &Workload, adapted: &AdaptedLinears) -> Self {
+    fn of(description: &Description, work: &Workload, adapted: &AdapterMemory) -> Self {
         let micro_batches = work.micro_batches.max(1);
         let rows = (work.rows / micro_batches).max(1);
         let tokens = (rows * work.length) as u64;

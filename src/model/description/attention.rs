@@ -42,9 +42,9 @@ impl AttentionDescription {
         [query, key.filter(|_| own), self.value_norm].into_iter().flatten()
     }
 
-    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
-    /// tapes. Keys of another layer are kept there.
-    pub(super) fn kept(&self, hidden: usize) -> [usize; 2] {
+    /// Numbers of a token that tapes keep for the backward pass. Keys of another layer are kept
+    /// there.
+    pub(super) fn taped(&self, hidden: usize) -> usize {
         let (query, all) = (self.config.query_width(), self.config.key_width());
         // Where keys are values, both norms are of the same numbers.
         let (key, value_norms) = match self.qkv {
@@ -55,6 +55,6 @@ impl AttentionDescription {
         let normed = if self.qk_norms.is_some() { query + key } else { 0 };
         let normed = normed + value_norms * key;
         let gate = if self.gated { query } else { 0 };
-        [2 * (query + key) + normed + gate, 8 * hidden.max(query) + 3 * (normed + gate)]
+        8 * hidden.max(query) + 3 * (normed + gate)
     }
 }

@@ -71,20 +71,17 @@ impl BlockDescription {
         }
     }
 
-    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
-    /// tapes (counted in the code: about 8 tensors of each width).
-    pub(super) fn kept(&self, hidden: usize) -> [usize; 2] {
+    /// Numbers of a token that tapes keep for the backward pass (counted in the code: about 8
+    /// tensors of each width).
+    pub(super) fn taped(&self, hidden: usize) -> usize {
         match self {
-            Self::Attention(attention) => attention.kept(hidden),
-            Self::GatedMlp(mlp) => [2 * mlp.width(), 8 * hidden + 8 * mlp.width()],
-            Self::Experts(experts) => experts.kept(),
-            Self::Sum(terms) => {
-                let all = terms.iter().map(|term| term.kept(hidden));
-                all.fold([0; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]])
-            }
-            Self::LayerInput(input) => input.kept(hidden),
-            Self::DeltaNet(net) => net.kept(hidden),
-            Self::ShortConv(conv) => conv.kept(hidden),
+            Self::Attention(attention) => attention.taped(hidden),
+            Self::GatedMlp(mlp) => 8 * hidden + 8 * mlp.width(),
+            Self::Experts(experts) => experts.taped(),
+            Self::Sum(terms) => terms.iter().map(|term| term.taped(hidden)).sum(),
+            Self::LayerInput(input) => input.taped(hidden),
+            Self::DeltaNet(net) => net.taped(hidden),
+            Self::ShortConv(conv) => conv.taped(hidden),
         }
     }
 }
@@ -119,13 +116,10 @@ impl TermDescription {
         self.before.into_iter().chain(self.block.norms()).chain(self.after)
     }
 
-    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
-    /// tapes.
-    pub(super) fn kept(&self, hidden: usize) -> [usize; 2] {
-        let ([by_kernels, taped], about) = (self.block.kept(hidden), [self.before, self.after]);
-        let norms = about.iter().flatten().count();
-        let output = if self.after.is_some() || self.gate.is_some() { hidden } else { 0 };
-        [by_kernels + output, taped + (3 * norms + 2) * hidden]
+    /// Numbers of a token that tapes keep for the backward pass.
+    pub(super) fn taped(&self, hidden: usize) -> usize {
+        let norms = [self.before, self.after].iter().flatten().count();
+        self.block.taped(hidden) + (3 * norms + 2) * hidden
     }
 }
 

@@ -174,13 +174,11 @@ impl ExpertsDescription {
         self.router.target(layer).into_iter().chain(ExpertMatrix::ALL.map(of_experts)).collect()
     }
 
-    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
-    /// tapes (gathered inputs, outputs before and after their weights, and their sum).
-    pub(super) fn kept(&self) -> [usize; 2] {
+    /// Numbers of a token that tapes keep for the backward pass (gathered inputs, outputs before and after their weights, and their sum).
+    pub(super) fn taped(&self) -> usize {
         let scores = self.count + 2 * self.top_k;
-        let by_kernels = self.top_k * 2 * self.width + scores;
         let norms = [self.before, self.router.input].iter().flatten().count();
         let taped = self.top_k * (5 * self.hidden + 8 * self.width) + 3 * norms * self.hidden;
-        [by_kernels, taped + 3 * scores]
+        taped + 3 * scores
     }
 }

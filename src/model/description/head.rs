@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::ops::LogitConfig;
 
 /// Most rows; `vocab_size` of `config.json` has the same limit.
-const VOCABULARY_MAX: usize = 1 << 24;
+pub(crate) const VOCABULARY_MAX: usize = 1 << 24;
 
 impl Description {
     /// Path and rows of the matrix behind the last norm; none where it is the embedding.
@@ -27,7 +27,7 @@ impl Description {
 
     /// Matrices that get a row with each token of the vocabulary: embedding, and output head.
     pub fn vocabulary_tables(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let head = (!self.tied && self.labels.is_none()).then_some(LM_HEAD);
+        let head = self.own_head().filter(|_| self.labels.is_none()).map(|(path, _)| path);
         std::iter::once(self.names.embedding).chain(head)
     }
 

@@ -49,10 +49,8 @@ impl LayerInputsDescription {
 }
 
 impl LayerInputDescription {
-    /// Numbers of a token that are kept for the backward pass: by the kernels of the CPU, and in
-    /// tapes.
-    pub(super) fn kept(&self, hidden: usize) -> [usize; 2] {
-        let width = self.gate.dims[0];
-        [2 * width, 2 * hidden + 8 * width]
+    /// Numbers of a token that tapes keep for the backward pass.
+    pub(super) fn taped(&self, hidden: usize) -> usize {
+        2 * hidden + 8 * self.gate.dims[0]
     }
 }

@@ -57,16 +57,14 @@ impl DeltaNetDescription {
         tensors
     }
 
-    /// Numbers of a token that are kept for the backward pass, as of other blocks. By the kernels:
-    /// what the convolution is given, the gate and what leaves the rule, and two numbers of each
-    /// head. In tapes: about six tensors of the convolution for each token that it sees, and of
-    /// each head a dozen rows of a chunk and as many of the other factors.
-    pub fn kept(&self, hidden: usize) -> [usize; 2] {
+    /// Numbers of a token that tapes keep for the backward pass: about six tensors of the
+    /// convolution for each token that it sees, and of each head a dozen rows of a chunk and as
+    /// many of the other factors.
+    pub fn taped(&self, hidden: usize) -> usize {
         let (heads, wide, values) = (self.heads, self.heads.wide(), self.heads.values_wide());
         let of_head = 12 * crate::ops::CHUNK + 12 * (heads.key_width + heads.value_width);
         let convolved = (6 + 4 * self.convolution.width) * wide;
-        let taped = 8 * hidden + convolved + 8 * values + heads.values * of_head;
-        [wide + 2 * values + 2 * heads.values, taped]
+        8 * hidden + convolved + 8 * values + heads.values * of_head
     }
 }
 
@@ -82,9 +80,8 @@ pub struct ShortConvDescription {
 }
 
 impl ShortConvDescription {
-    /// Numbers of a token that are kept for the backward pass, as of other blocks.
-    pub fn kept(&self, hidden: usize) -> [usize; 2] {
-        let channels = self.convolution.channels;
-        [3 * channels, 8 * hidden + (10 + 4 * self.convolution.width) * channels]
+    /// Numbers of a token that tapes keep for the backward pass.
+    pub fn taped(&self, hidden: usize) -> usize {
+        8 * hidden + (10 + 4 * self.convolution.width) * self.convolution.channels
     }
 }

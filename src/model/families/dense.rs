@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::description::{
     AttentionDescription, BlockDescription, Description, GatedMlpDescription, JointDescription,
     LayerDescription, LinearDescription, NormDescription, NormGain, QkvDescription,
-    ResidualDescription, Rope,
+    ResidualDescription, Rope, head,
 };
 use crate::model::{CheckpointNames, ModelJson};
 use crate::ops::{Activation, AttentionConfig, Heads, LogitConfig};
@@ -142,7 +142,7 @@ impl Dense {
             hidden,
             intermediate: config.size("intermediate_size", SIZE_MAX)?,
             heads: Heads { queries, kv_heads: groups, width },
-            vocabulary: config.size("vocab_size", 1 << 24)?,
+            vocabulary: config.size("vocab_size", head::VOCABULARY_MAX)?,
             positions_max,
             epsilon: config.positive("rms_norm_eps", 1e-6)?,
             tied: config.tied(false)?,

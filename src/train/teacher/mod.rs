@@ -15,7 +15,7 @@ pub(super) use ask::learn_from_teacher;
 use crate::artifact::base_record::BaseRecord;
 use crate::config::{Recompute, RunConfig};
 use crate::data::{Batch, Tokenizer};
-use crate::engine::{AdaptedLinears, TeacherMemory, TrainedParameters, Workload, estimate};
+use crate::engine::{AdapterMemory, TeacherMemory, TrainedParameters, Workload, estimate};
 use crate::error::{Error, ErrorCode, Result};
 use crate::event::bytes;
 use crate::files::{Digest, FileEntry, hash_file};
@@ -128,7 +128,7 @@ impl Teacher {
             saves: false,
             ..work
         };
-        let memory = estimate(&self.description, asked, &AdaptedLinears::default());
+        let memory = estimate(&self.description, asked, &AdapterMemory::default());
         match self.on_policy {
             Some(_) => TeacherMemory::Beside(memory),
             None => TeacherMemory::Before(memory),

@@ -1,5 +1,6 @@
 //! What several tests share: reference files, tiny models, run folders, the program itself.
 
+pub mod adapters;
 pub mod hub;
 #[cfg(unix)]
 pub mod machines;

@@ -1,4 +1,4 @@
-//! Adapters in their places: beside layers, what others have of them, and full training.
+//! Makes parameters trainable: puts adapters in their places, or unfreezes every weight.
 
 use std::collections::{BTreeMap, BTreeSet};
 
