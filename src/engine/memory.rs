@@ -9,7 +9,7 @@ use crate::config::{Kernels, Recompute};
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::model::description::TrainedLinear;
 use crate::model::{Description, Streamed};
-use crate::ops::cpu::Products;
+use crate::ops::cpu::{CACHE_PAGE, CacheFormat, Products};
 use crate::weights::Element;
 
 /// Bytes by part.
@@ -335,13 +335,22 @@ impl Workload {
     }
 }
 
-/// What texts take that are written at the same time: keys and values, for which there is room for
-/// a half more than needed, as lists grow; and scores, from which each thread draws a token.
+/// What texts take that are written at the same time: keys and values, in pages where the kernels of
+/// the CPU have them all, else in lists that have room for a half more than needed, as they grow; and
+/// scores, from which each thread draws a token.
 fn answers(description: &Description, work: &Workload) -> u64 {
     let (texts, outputs) = (work.texts as u64, description.outputs() as u64);
-    let cached = description.keys_and_values(work.length) as u64;
+    let in_pages = |products: Products| {
+        let tokens = work.length.next_multiple_of(CACHE_PAGE);
+        let format = CacheFormat::of(products.rounds());
+        (description.keys_and_values(tokens) * format.bytes()) as u64
+    };
+    let cached = match Products::of(work.computing()) {
+        Some(products) if !work.on_gpu && !description.shares_keys() => in_pages(products),
+        _ => description.keys_and_values(work.length) as u64 * F32 * 3 / 2,
+    };
     let drawn = if texts > 0 { work.threads as u64 * outputs } else { 0 };
-    (texts * (cached + cached / 2 + outputs) + drawn) * F32
+    texts * cached + (texts * outputs + drawn) * F32
 }
 
 /// Tensors of the size of scores that a loss by tensor operations has at the same time. A cap keeps

@@ -376,6 +376,12 @@ impl Description {
         shared + self.layer_inputs.map_or(0, |inputs| inputs.projection.dims[0])
     }
 
+    /// Whether a layer takes keys and values of another.
+    pub fn shares_keys(&self) -> bool {
+        let mut attention = self.layers.iter().flat_map(LayerDescription::attention);
+        attention.any(|attention| attention.shares.is_some())
+    }
+
     /// Numbers of keys and values of so many tokens of a text, where it is written: twice a window
     /// at most, and none of layers that take those of another.
     pub fn keys_and_values(&self, tokens: usize) -> usize {

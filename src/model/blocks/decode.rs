@@ -25,7 +25,9 @@ pub fn decode(
 ) {
     match block {
         BlockOnCpu::Attention(block) => {
-            let caches: Vec<_> = caches.iter_mut().map(|cache| cache.key_values.on_cpu()).collect();
+            let heads = block.config.heads;
+            let caches: Vec<_> =
+                caches.iter_mut().map(|cache| cache.key_values.on_cpu(heads, rounds)).collect();
             decode_attention(block, x, target, caches, rounds);
         }
         BlockOnCpu::GatedMlp(block) => block.decode(x, target, rounds),

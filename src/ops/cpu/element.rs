@@ -96,6 +96,8 @@ pub trait Format: Copy + Send + Sync + 'static {
     /// Numbers next to each other along the inner dimension that an instruction takes at once;
     /// inner dimensions are padded with zeros to a multiple of it.
     const GROUP: usize;
+    /// Whether numbers are rounded to bfloat16.
+    const ROUNDS: bool;
     /// A group of numbers.
     type Group: Group<Stored = Self::Stored>;
     /// Converts.
@@ -111,6 +113,7 @@ pub struct F32;
 impl Format for F32 {
     type Stored = f32;
     const GROUP: usize = 1;
+    const ROUNDS: bool = false;
     type Group = f32;
 
     #[inline(always)]
@@ -131,6 +134,7 @@ pub struct Bf16;
 impl Format for Bf16 {
     type Stored = bf16;
     const GROUP: usize = 2;
+    const ROUNDS: bool = true;
     type Group = [bf16; 2];
 
     #[inline(always)]
@@ -152,6 +156,7 @@ pub struct F32RoundedToBf16;
 impl Format for F32RoundedToBf16 {
     type Stored = f32;
     const GROUP: usize = 1;
+    const ROUNDS: bool = true;
     type Group = f32;
 
     #[inline(always)]

@@ -38,7 +38,7 @@ mod tasks;
 mod transpose;
 
 pub use attention::{Attention, Mixed, MixedGradients, attend};
-pub use cached::{CachedKeys, attend_next};
+pub use cached::{CacheFormat, CachedKeys, PAGE as CACHE_PAGE, attend_next};
 pub use convolution::{Convolution, ConvolutionGradients};
 pub use decode::decode_outputs;
 pub use delta_rule::{DeltaGradients, DeltaRule, gated_delta_rule};

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::ops::cpu::CachedKeys;
-use crate::ops::{from_vec, host};
+use crate::ops::cpu::{CacheFormat, CachedKeys};
+use crate::ops::{Heads, from_vec, host};
 
 /// Keys and values of the tokens so far, of one block; only the last of them where there is a
 /// window.
@@ -54,16 +54,19 @@ impl KeyValueCache {
         (keys, values)
     }
 
-    /// Keys and values of one text for the kernels of the CPU.
-    pub fn on_cpu(&mut self) -> &mut CachedKeys {
+    /// Keys and values of one text for the kernels of the CPU; new ones are rounded to bfloat16
+    /// where factors of products are.
+    pub fn on_cpu(&mut self, heads: Heads, rounds: bool) -> &mut CachedKeys {
         if let Held::Tensors(..) | Held::Nothing = self.0 {
-            let cached = match std::mem::take(&mut self.0) {
-                Held::Tensors(keys, values) => {
-                    let [_, _, kv_heads, width] = keys.dims();
-                    CachedKeys::of(&host(keys), host(values), kv_heads * width)
+            let format = CacheFormat::of(rounds);
+            let mut cached = CachedKeys::new(heads.kv_heads, heads.width, format);
+            if let Held::Tensors(keys, values) = std::mem::take(&mut self.0) {
+                let (keys, values) = (host(keys), host(values));
+                let tokens = |x| <[f32]>::chunks_exact(x, heads.kv_heads * heads.width);
+                for (key, value) in tokens(&keys).zip(tokens(&values)) {
+                    cached.push(key, value, None);
                 }
-                _ => CachedKeys::default(),
-            };
+            }
             self.0 = Held::OnCpu(cached);
         }
         match &mut self.0 {
@@ -84,9 +87,10 @@ mod tests {
         let token =
             |number: f32| -> Tensor<4> { from_vec(vec![number; 4], [1, 1, 2, 2], &Device::flex()) };
         let mut cache = KeyValueCache::default();
-        cache.on_cpu().push(&[1.0; 4], &[-1.0; 4], Some(2));
+        let heads = Heads { queries: 2, kv_heads: 2, width: 2 };
+        cache.on_cpu(heads, false).push(&[1.0; 4], &[-1.0; 4], Some(2));
         cache.extend(token(2.0), token(-2.0), Some(2));
-        cache.on_cpu().push(&[3.0; 4], &[-3.0; 4], Some(2));
+        cache.on_cpu(heads, false).push(&[3.0; 4], &[-3.0; 4], Some(2));
         let (keys, values) = cache.extend(token(4.0), token(-4.0), Some(2));
         assert_eq!(host(keys), [3.0, 3.0, 3.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
         assert_eq!(host(values), [-3.0, -3.0, -3.0, -3.0, -4.0, -4.0, -4.0, -4.0]);

@@ -244,6 +244,16 @@ impl AttentionOnCpu {
     pub fn keep<F: AsLhs>(&self, saved: &SavedAttention<F>, cache: &mut KeyValueCache) {
         let Some(own) = &saved.kv else { return };
         let heads = self.config.heads;
+        if self.elsewhere.is_none() {
+            let (cached, rows) = (cache.on_cpu(heads, F::ROUNDS), own[0].view().rows);
+            for row in 0..rows {
+                let [k, v] = own.each_ref().map(|x| {
+                    x.view().row(row).iter().map(|x| x.wide()).collect::<Vec<f32>>()
+                });
+                cached.push(&k, &v, self.config.window);
+            }
+            return;
+        }
         let [k, v] = own.each_ref().map(|x| {
             let rows = x.view().rows;
             x.to_tensor(self.config.key_width()).reshape([1, rows, heads.kv_heads, heads.width])

@@ -25,3 +25,16 @@ pub fn call_for<N>(of: &[N], bytes: usize, lines: usize) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (of, bytes, lines);
 }
+
+/// Calls for the line of the cache that holds a number soon, if it is there.
+#[inline(always)]
+pub fn call_for_line<N>(of: &[N], number: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(number) = of.get(number) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(number).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (of, number);
+}

@@ -9,6 +9,7 @@ mod sums;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+pub(super) use self::ahead::call_for_line;
 pub(super) use self::narrow::add_narrow;
 use self::sums::{AT_ONCE, Vectors};
 use super::element::{Bf16, Number};
