@@ -2,7 +2,7 @@
 
 `odds`: `ORPOTrainer.odds_ratio_loss` itself. `step`: loss, metrics and gradients of two pairs on the tiny model
 `gqa-tied`; log-probabilities by TRL's `get_batch_logps`, the first term of the answers alone (the paper's), and
-the mean over pairs.
+the mean over pairs. `steps`: twenty losses of the same two pairs with PyTorch's AdamW, all weights learning.
 """
 import json
 import os
@@ -41,9 +41,13 @@ def odds():
     return cases
 
 
-def step():
-    model = transformers.AutoModelForCausalLM.from_pretrained(
+def model():
+    return transformers.AutoModelForCausalLM.from_pretrained(
         HERE / "tiny" / "gqa-tied", dtype=torch.float32, attn_implementation="eager")
+
+
+def orpo(model):
+    """The mean over the pairs, and what is reported."""
     answers = {}
     for name, place in (("chosen", 1), ("rejected", 2)):
         of_each = []
@@ -56,26 +60,45 @@ def step():
         answers[name] = torch.stack(of_each)
     losses, better, worse, ratio, log_odds = ORPOTrainer.odds_ratio_loss(
         trainer(BETA), answers["chosen"], answers["rejected"])
-    loss = -answers["chosen"].mean() - losses.mean()
+    return -answers["chosen"].mean() - losses.mean(), {
+        "rewards/chosen": better.mean().item(), "rewards/rejected": worse.mean().item(),
+        "rewards/accuracies": (better > worse).float().mean().item(),
+        "rewards/margins": (better - worse).mean().item(),
+        "logps/chosen": answers["chosen"].mean().item(), "logps/rejected": answers["rejected"].mean().item(),
+        "nll_loss": -answers["chosen"].mean().item(),
+        "log_odds_ratio": ratio.item(), "log_odds_chosen": log_odds.item()}
+
+
+def step():
+    learner = model()
+    loss, metrics = orpo(learner)
     loss.backward()
-    gradients = {name: parameter.grad.flatten() for name, parameter in model.named_parameters()}
+    gradients = {name: parameter.grad.flatten() for name, parameter in learner.named_parameters()}
     return {
-        "beta": BETA, "pairs": PAIRS, "loss": loss.item(),
-        "metrics": {
-            "rewards/chosen": better.mean().item(), "rewards/rejected": worse.mean().item(),
-            "rewards/accuracies": (better > worse).float().mean().item(),
-            "rewards/margins": (better - worse).mean().item(),
-            "logps/chosen": answers["chosen"].mean().item(), "logps/rejected": answers["rejected"].mean().item(),
-            "nll_loss": -answers["chosen"].mean().item(),
-            "log_odds_ratio": ratio.item(), "log_odds_chosen": log_odds.item()},
+        "beta": BETA, "pairs": PAIRS, "loss": loss.item(), "metrics": metrics,
         "gradients": {name: {"norm": values.norm().item(), "first": values[:6].tolist()}
                       for name, values in gradients.items()}}
+
+
+def steps():
+    rate, losses = 1e-3, []
+    learner = model()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=0.0)
+    for _ in range(20):
+        loss, _ = orpo(learner)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return {"learning_rate": rate, "beta": BETA, "losses": losses}
 
 
 def main():
     torch.set_num_threads(1)                              # the order of sums is part of the bytes
     transformers.logging.set_verbosity_error()
-    (HERE / "orpo.json").write_text(json.dumps({"odds": odds(), "step": step()}, indent=1) + "\n")
+    written = {"odds": odds(), "step": step(), "steps": steps()}
+    (HERE / "orpo.json").write_text(json.dumps(written, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,25 @@ fn twenty_steps_have_the_losses_of_trl() {
     }
 }
 
+/// All weights learn here, so that the embedding and its ties take part.
+#[test]
+fn twenty_steps_of_orpo_have_the_losses_of_trl() {
+    let json = reference("orpo.json");
+    let (pairs, steps) = (pairs(&json["step"]), &json["steps"]);
+    assert_eq!(steps["losses"].as_array().unwrap().len(), 20);
+    let apart: Vec<Batch> = pairs.chunks(1).map(batch_of_pairs).collect();
+    for kernels in KERNELS {
+        for batches in [vec![batch_of_pairs(&pairs)], apart.clone()] {
+            let beta = Value::Number(steps["beta"].as_f64().unwrap());
+            let mut model = by(kernels, model(NAME));
+            adapters::unfreeze_all(&mut model);
+            let orpo = objectives::with("orpo", &[("orpo.beta", beta)]);
+            let mut trainer = stepping(model, steps, orpo);
+            assert_step_losses("orpo", &mut trainer, &batches, steps);
+        }
+    }
+}
+
 /// Answers as the data has them: one document each, and a token more where it is undesirable.
 fn batch_of_answers(answers: &[(Vec<u32>, Vec<u32>, bool)]) -> Batch {
     row_of_documents(answers.iter().map(|(prompt, answer, desirable)| {
