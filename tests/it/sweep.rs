@@ -596,7 +596,7 @@ fn kill_runs<'a>(run: &Run, ids: impl Iterator<Item = &'a String>) {
     }
 }
 
-/// Three workers over twelve points, as three engines number them; each is killed or asked to end
+/// Four workers over twelve points, as four engines number them; each is killed or asked to end
 /// at seeded moments until all are through.
 #[cfg(unix)]
 #[test]
@@ -617,21 +617,23 @@ values = [1, 2, 3]
     );
     let variables = [
         vec![("JOB_COMPLETION_INDEX", "0".to_owned())],
-        vec![("SLURM_ARRAY_TASK_ID", "1".to_owned()), ("SLURM_ARRAY_TASK_COUNT", "3".to_owned())],
-        vec![("SKYPILOT_JOB_RANK", "2".to_owned()), ("SKYPILOT_NUM_JOBS", "3".to_owned())],
+        vec![("SLURM_ARRAY_TASK_ID", "1".to_owned()), ("SLURM_ARRAY_TASK_COUNT", "4".to_owned())],
+        vec![("SKYPILOT_JOB_RANK", "2".to_owned()), ("SKYPILOT_NUM_JOBS", "4".to_owned())],
+        vec![("DSTACK_NODE_RANK", "3".to_owned()), ("DSTACK_NODES_NUM", "4".to_owned())],
     ];
-    let more = ["--workers", "3"];
+    // Kubernetes does not tell how many workers there are, so the command does.
+    let more = |index: usize| if index == 0 { &["--workers", "4"][..] } else { &[] };
     // A key is made before several processes would.
     run.succeeds(&["train", "tiny.toml", "--quiet", "--set", "train.max_steps=1"]);
     let stream = Stream::new(27);
     let ids = ids(&manifest);
-    let (mut done, mut kills, mut round) = ([false; 3], 0, 0);
+    let (mut done, mut kills, mut round) = ([false; 4], 0, 0);
     while done.contains(&false) {
         round += 1;
         assert!(round < 200, "the workers never got through");
-        let mut working: Vec<(usize, std::process::Child)> = (0..3)
+        let mut working: Vec<(usize, std::process::Child)> = (0..4)
             .filter(|index| !done[*index])
-            .map(|index| (index, worker(&run, &variables[index], &more)))
+            .map(|index| (index, worker(&run, &variables[index], more(index))))
             .collect();
         for (index, child) in &mut working {
             let draw = stream.number(round).uniform(*index as u64);
@@ -649,7 +651,7 @@ values = [1, 2, 3]
             match hard {
                 true => {
                     kills += 1;
-                    kill_runs(&run, ids.iter().skip(*index).step_by(3));
+                    kill_runs(&run, ids.iter().skip(*index).step_by(4));
                 }
                 // It may have come to its end at that moment, or not have begun to listen.
                 false => assert!(matches!(status.code(), None | Some(0 | 143)), "{status:?}"),
