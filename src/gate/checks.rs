@@ -10,7 +10,7 @@ use super::policy::Policy;
 use crate::evaluation::Report as Evaluation;
 use crate::files::Digest;
 use crate::scorers::ScorerKind;
-use crate::verify::{self, Ancestry, CheckVerdict, Item, Report as Verified, Verdict};
+use crate::verify::{self, Ancestry, CheckVerdict, Item, Report as Verified, Trust, Verdict};
 
 /// What is known of a candidate besides its numbers.
 pub struct Papers<'a> {
@@ -20,6 +20,8 @@ pub struct Papers<'a> {
     pub family: Result<&'a Ancestry, &'a str>,
     /// How it was evaluated.
     pub evaluation: &'a Evaluation,
+    /// Whose attestations count.
+    pub trust: &'a Trust,
 }
 
 /// How a check went, and what was found.
@@ -46,6 +48,7 @@ pub fn all(policy: &Policy, papers: &Papers) -> Vec<Test> {
             Check::ModelPinned => model_pinned(papers, checks.require_approved),
             Check::DataPinned => data_pinned(papers, checks.require_approved),
             Check::SourceClean => source_clean(papers),
+            Check::ReproducedBy => reproduced_by(papers, checks.reproduced_by),
             Check::OutputSchema => output_schema(policy, papers.evaluation),
             Check::Tokenizer | Check::EvaluationApart => return None,
         })
@@ -112,10 +115,14 @@ pub fn older(family: &Ancestry) -> Option<&Ancestry> {
     family.parent.as_ref()?.family.as_ref()
 }
 
+/// Whether a model was made of others without training.
+fn is_derived(family: &Ancestry) -> bool {
+    ["merge", "export"].contains(&family.method.as_str())
+}
+
 /// The training that made a model: its own, or that of what it was merged from.
 pub fn training(family: &Ancestry) -> Option<&Ancestry> {
-    let derived = |family: &&Ancestry| ["merge", "export"].contains(&family.method.as_str());
-    std::iter::successors(Some(family), |it| older(it)).find(|family| !derived(family))
+    std::iter::successors(Some(family), |it| older(it)).find(|family| !is_derived(family))
 }
 
 fn trained<'a>(papers: &Papers<'a>) -> Result<&'a Ancestry, Answer> {
@@ -228,6 +235,30 @@ fn source_clean(papers: &Papers) -> Answer {
             (TestOutcome::Failed, format!("{what} {short}"))
         }
         None => (TestOutcome::Failed, "the lineage does not say whether it was clean".to_owned()),
+    }
+}
+
+/// Whether so many others got the same bytes. That whoever signed it does not count needs the check
+/// of the signature, without which no policy asks for this.
+fn reproduced_by(papers: &Papers, wanted: usize) -> Answer {
+    if let Ok(family) = papers.family
+        && is_derived(family)
+    {
+        let what = "only what was trained can be made again, and it was made by";
+        let detail = format!("{what} `{}`: judge the model that it was made of", family.method);
+        return (TestOutcome::Failed, detail);
+    }
+    match verify::reproducers(&papers.verified.directory, papers.verified, papers.trust) {
+        Ok(found) => match found.told(wanted) {
+            (true, detail) => (TestOutcome::Passed, detail),
+            (false, detail) => {
+                let missing = wanted - found.counted.len();
+                let what = "must make it again (`firebrand reproduce`), signed by a key that you \
+                            trust with the role `reproduce`";
+                (TestOutcome::Failed, format!("{detail}; {missing} more {what}"))
+            }
+        },
+        Err(error) => (TestOutcome::Undecided, format!("could not be checked: {}", error.what)),
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Check {
     DataPinned,
     /// It was made from a commit, without changes.
     SourceClean,
+    /// So many others have made it again and got the same bytes.
+    ReproducedBy,
     /// Answers fit their JSON Schemas.
     OutputSchema,
     /// Tokens are those of the base model, and give back the text.
@@ -28,12 +30,13 @@ pub enum Check {
 
 impl Check {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Signature,
         Self::Lineage,
         Self::ModelPinned,
         Self::DataPinned,
         Self::SourceClean,
+        Self::ReproducedBy,
         Self::OutputSchema,
         Self::Tokenizer,
         Self::EvaluationApart,
@@ -47,10 +50,17 @@ impl Check {
             Self::ModelPinned => "model_pinned",
             Self::DataPinned => "data_pinned",
             Self::SourceClean => "source_clean",
+            Self::ReproducedBy => "reproduced_by",
             Self::OutputSchema => "output_schema",
             Self::Tokenizer => "tokenizer",
             Self::EvaluationApart => "evaluation_apart",
         }
+    }
+
+    /// Whether it must hold where a policy does not say. Others need days for what they make again,
+    /// so that is demanded only where a policy asks for it.
+    fn is_usual(self) -> bool {
+        self != Self::ReproducedBy
     }
 }
 
@@ -61,6 +71,8 @@ pub struct Checks {
     on: Vec<(Check, Option<usize>)>,
     /// Inputs need someone who vouches for them; a lock alone does not do.
     pub require_approved: bool,
+    /// How many others must have made it again and got the same bytes.
+    pub reproduced_by: usize,
     /// The least share of answers that fit a JSON Schema.
     pub min_valid: f64,
     /// The tokenizer may be another than the base model's.
@@ -77,9 +89,11 @@ pub struct Checks {
 
 impl Default for Checks {
     fn default() -> Self {
+        let usual = Check::ALL.into_iter().filter(|check| check.is_usual());
         Self {
-            on: Check::ALL.map(|check| (check, None)).into(),
+            on: usual.map(|check| (check, None)).collect(),
             require_approved: false,
+            reproduced_by: 0,
             min_valid: 0.99,
             allow_tokenizer_change: false,
             ngram: 13,
@@ -111,7 +125,11 @@ pub(super) fn checks(document: &Document, suite: &Suite) -> Placed<Checks> {
     let mut on = Vec::new();
     for check in Check::ALL {
         let key = format!("checks.{}", check.name());
-        if values.boolean(&key) {
+        let demanded = match check {
+            Check::ReproducedBy => values.size(&key) > 0,
+            _ => values.boolean(&key),
+        };
+        if demanded {
             let line = values.is_given(&key).then(|| document.line(values.place(&key)));
             on.push((check, line.flatten()));
         }
@@ -119,6 +137,7 @@ pub(super) fn checks(document: &Document, suite: &Suite) -> Placed<Checks> {
     let checks = Checks {
         on,
         require_approved: values.boolean("checks.require_approved"),
+        reproduced_by: values.size("checks.reproduced_by"),
         min_valid: values.number("checks.min_valid"),
         allow_tokenizer_change: values.boolean("checks.allow_tokenizer_change"),
         ngram: values.size("checks.ngram"),

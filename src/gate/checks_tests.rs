@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::fixture::{Folder, evaluation, family, item, record, with_parent};
 use super::*;
 use crate::files::FileEntry;
+use crate::snapshots::says;
 use crate::verify::{Finding, Signer};
 
 fn verified(verdict: Verdict, findings: &[(verify::Check, CheckVerdict, &str)]) -> Verified {
@@ -84,7 +85,12 @@ fn model_data_and_source_must_be_known_for_good() {
     let report = evaluation(&[], &[]);
     let papers = verified(Verdict::Verified, &[]);
     let of = |family: &Ancestry, approved: bool| {
-        let papers = Papers { verified: &papers, family: Ok(family), evaluation: &report };
+        let papers = Papers {
+            verified: &papers,
+            family: Ok(family),
+            evaluation: &report,
+            trust: &Trust::default(),
+        };
         [
             model_pinned(&papers, approved),
             data_pinned(&papers, approved),
@@ -141,7 +147,9 @@ fn an_adapter_is_judged_on_the_base_that_it_was_trained_on() {
     };
     report.model.files = vec![file(b"w")];
     let of = |report: &Evaluation| {
-        model_pinned(&Papers { verified: &papers, family: Ok(&good), evaluation: report }, false)
+        let trust = &Trust::default();
+        let papers = Papers { verified: &papers, family: Ok(&good), evaluation: report, trust };
+        model_pinned(&papers, false)
     };
     assert_eq!(of(&report).0, TestOutcome::Passed);
     report.model.files = vec![file(b"other")];
@@ -153,17 +161,58 @@ fn an_adapter_is_judged_on_the_base_that_it_was_trained_on() {
 #[test]
 fn a_model_without_lineage_has_nothing_to_show() {
     let papers = verified(Verdict::Verified, &[]);
-    let report = evaluation(&[], &[]);
+    let (report, trust) = (evaluation(&[], &[]), &Trust::default());
     let why = "there is no lineage";
-    let bare = Papers { verified: &papers, family: Err(why), evaluation: &report };
+    let bare = Papers { verified: &papers, family: Err(why), evaluation: &report, trust };
     for answer in [lineage(&bare), model_pinned(&bare, false), source_clean(&bare)] {
         assert_eq!(answer, (TestOutcome::Failed, why.to_owned()));
     }
     let bent = [(verify::Check::LineageStatement, CheckVerdict::Fail, "bent")];
     let papers = verified(Verdict::Tampered, &bent);
     let good = family("lora", pinned());
-    let bent = Papers { verified: &papers, family: Ok(&good), evaluation: &report };
+    let bent = Papers { verified: &papers, family: Ok(&good), evaluation: &report, trust };
     assert_eq!(lineage(&bent).0, TestOutcome::Failed);
+}
+
+/// Who counts, `tests/it/gate.rs` tries; here nothing is attested.
+#[test]
+fn what_nobody_has_made_again_is_told_from_what_nobody_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("model");
+    std::fs::create_dir(&directory).unwrap();
+    let papers = Verified { directory: directory.clone(), ..verified(Verdict::Verified, &[]) };
+    let (report, trust) = (evaluation(&[], &[]), &Trust::default());
+    let of = |family: &Ancestry| {
+        let papers = Papers { verified: &papers, family: Ok(family), evaluation: &report, trust };
+        reproduced_by(&papers, 2)
+    };
+    let trained = family("lora", pinned());
+    let nobody = of(&trained);
+    assert_eq!(nobody.0, TestOutcome::Failed);
+    says(
+        &nobody.1,
+        snapbox::str![
+            "0 of 2 others got the same bytes; 2 more must make it again (`firebrand reproduce`), signed by a key that you trust with the role `reproduce`"
+        ],
+    );
+    // The merge is judged, and nobody vouches that it is what the adapter makes.
+    let (outcome, detail) = of(&with_parent(family("merge", Vec::new()), Some(trained.clone())));
+    assert_eq!(outcome, TestOutcome::Failed);
+    says(
+        detail,
+        snapbox::str![
+            "only what was trained can be made again, and it was made by `merge`: judge the model that it was made of"
+        ],
+    );
+    // Without a lineage there is still what others attest.
+    let bare = Papers { verified: &papers, family: Err("none"), evaluation: &report, trust };
+    assert_eq!(reproduced_by(&bare, 2), nobody);
+    // What cannot be read is no answer.
+    let attested = crate::artifact::signature::attestations_of(&directory).unwrap();
+    std::fs::create_dir(attested).unwrap();
+    let (outcome, detail) = of(&trained);
+    assert_eq!(outcome, TestOutcome::Undecided);
+    assert!(detail.starts_with("could not be checked: "), "{detail}");
 }
 
 #[test]
@@ -191,9 +240,9 @@ fn answers_must_fit_their_schemas() {
 fn checks_that_are_switched_off_are_not_made() {
     let folder = Folder::new();
     let papers = verified(Verdict::Verified, &[]);
-    let report = evaluation(&[], &[]);
+    let (report, trust) = (evaluation(&[], &[]), &Trust::default());
     let good = family("lora", pinned());
-    let papers = Papers { verified: &papers, family: Ok(&good), evaluation: &report };
+    let papers = Papers { verified: &papers, family: Ok(&good), evaluation: &report, trust };
     let names = |text: &str| -> Vec<String> {
         let policy = folder.policy(&format!("[eval]\nPLAIN\n{text}")).unwrap();
         all(&policy, &papers).iter().map(Test::name).collect()
@@ -206,6 +255,9 @@ fn checks_that_are_switched_off_are_not_made() {
         let rest = names(&format!("[checks]\n{check} = false\n"));
         assert!(rest.len() == 5 && !rest.contains(&name), "{rest:?}");
     }
+    let more = names("[checks]\nreproduced_by = 1\n");
+    assert!(more.len() == 7 && more.contains(&"check:reproduced_by".to_owned()), "{more:?}");
+    assert_eq!(names("[checks]\nreproduced_by = 0\n"), every);
     let policy = folder.policy("[eval]\nPLAIN\n[checks]\nlineage = true\n").unwrap();
     assert_eq!(all(&policy, &papers)[1].line, Some(4));
 }

@@ -121,7 +121,8 @@ pub fn judge(request: &Request) -> Result<Report> {
         tests.push(coverage::test(rule, found, !request.device.on_gpu())?);
     }
     tests.extend(speed(request, &candidate.report, baseline.as_ref())?);
-    let papers = checks::Papers { verified: &verified, family, evaluation: &candidate.report };
+    let (evaluation, trust) = (&candidate.report, request.trust);
+    let papers = checks::Papers { verified: &verified, family, evaluation, trust };
     tests.extend(checks::all(policy, &papers));
     tests.extend(tokens(request, &candidate, baseline.as_ref(), family.ok(), &found)?);
     let places =

@@ -218,9 +218,12 @@ const COVERAGE: Section = Section::new(
 )
 .optional();
 
+/// More people than will ever make a model again.
+const REPRODUCERS_MAX: u64 = 1000;
+
 const CHECKS: Section = Section::new(
     "checks",
-    "The checklist. All of it must hold but for what is `false` here.",
+    "The checklist. All of it must hold but for what is `false` or 0 here.",
     &[
         switch("checks.signature", "A trusted key with the role `train` signed these very files."),
         switch("checks.lineage", "The lineage is there and tells of these files."),
@@ -234,6 +237,15 @@ const CHECKS: Section = Section::new(
         )
         .example("true"),
         switch("checks.source_clean", "It was trained from a commit, without changes."),
+        Key::new(
+            "checks.reproduced_by",
+            ValueKind::Integer { min: 0, max: REPRODUCERS_MAX },
+            DefaultValue::Value("0"),
+            "How many others must have made it again and got the same bytes: keys with the role \
+             `reproduce`, and not the one that signed it. 0 asks for none.",
+        )
+        .example("1")
+        .only_with("checks.signature", &["true"]),
         switch("checks.output_schema", "Answers of every `json_schema` task fit their schema."),
         Key::new(
             "checks.min_valid",

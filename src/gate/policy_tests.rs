@@ -16,7 +16,9 @@ fn the_least_demands_every_metric_and_the_whole_checklist() {
     assert!(policy.slices.is_empty() && policy.performance.is_none());
     assert!(policy.baseline.is_none());
     assert_eq!(policy.checks, Checks::default());
-    assert!(Check::ALL.iter().all(|check| policy.checks.has(*check)));
+    let off: Vec<Check> =
+        Check::ALL.into_iter().filter(|check| !policy.checks.has(*check)).collect();
+    assert_eq!(off, [Check::ReproducedBy]);
 }
 
 #[test]
@@ -32,7 +34,7 @@ fn everything_that_can_be_said_is_understood() {
              [performance]\nmax_regression = 0.2\nmetrics = [\"memory\"]\nrepeats = 5\n\
              [checks]\nsource_clean = false\nsignature = true\nrequire_approved = true\n\
              min_valid = 0.9\nallow_tokenizer_change = true\nngram = 8\nngram_share = 0.5\n\
-             max_overlap = 0.01\nmissing_training_data = \"allow\"\n",
+             max_overlap = 0.01\nmissing_training_data = \"allow\"\nreproduced_by = 2\n",
         )
         .unwrap();
     assert_eq!(policy.baseline.as_deref(), Some("models/now"));
@@ -60,6 +62,7 @@ fn everything_that_can_be_said_is_understood() {
     assert!(checks.require_approved && checks.allow_tokenizer_change && checks.allow_missing_data);
     assert_eq!((checks.min_valid, checks.ngram), (0.9, 8));
     assert_eq!((checks.ngram_share, checks.max_overlap), (0.5, 0.01));
+    assert_eq!((checks.reproduced_by, checks.line(Check::ReproducedBy)), (2, Some(39)));
 }
 
 #[test]
@@ -112,6 +115,8 @@ fn mistakes_are_told_with_their_place() {
         checks("evaluation_apart = false\nngram = 9"),
         checks("tokenizer = false\nallow_tokenizer_change = true"),
         checks("model_pinned = false\ndata_pinned = false\nrequire_approved = true"),
+        checks("reproduced_by = true"),
+        checks("signature = false\nreproduced_by = 1"),
         "[eval]\nsuite = \"nowhere.toml\"\n".to_owned(),
         metric("name = \"perplexit\""),
     ];
@@ -215,6 +220,12 @@ error[config]: `checks.allow_tokenizer_change` means nothing when `checks.tokeni
 hint: remove it, or set `tokenizer` to `true`
 error[config]: `require_approved` means nothing without `model_pinned` or `data_pinned`
   at [FOLDER]/gate.toml:6:20
+error[config]: `checks.reproduced_by` must be an integer from 0 to 1000, not `true`
+  at [FOLDER]/gate.toml:4:17
+error[config]: `checks.reproduced_by` means nothing when `checks.signature` is `false`
+  at [FOLDER]/gate.toml:5:17
+
+hint: remove it, or set `signature` to `true`
 error[config]: there is no suite `[FOLDER]/nowhere.toml`
   at [FOLDER]/gate.toml:2:9
 

@@ -22,6 +22,26 @@ pub struct Reproducers {
     pub passed_over: Vec<String>,
 }
 
+impl Reproducers {
+    /// Whether there are so many, and who they are, or why there are fewer.
+    pub fn told(&self, wanted: usize) -> (bool, String) {
+        let count = self.counted.len();
+        let names: Vec<&str> = self.counted.values().map(String::as_str).collect();
+        let names = names.join(", ");
+        if count >= wanted {
+            return (true, format!("same bytes by {names}"));
+        }
+        let mut told = format!("{count} of {wanted} others got the same bytes");
+        if !names.is_empty() {
+            told += &format!(": {names}");
+        }
+        if !self.passed_over.is_empty() {
+            told += &format!("; not counted: {}", self.passed_over.join("; "));
+        }
+        (false, told)
+    }
+}
+
 /// Reads what is attested of a model that was checked. Whoever signed the model itself does not
 /// count: that it did so twice proves nothing.
 ///
@@ -61,16 +81,10 @@ pub fn demand_reproducers(directory: &Path, wanted: usize, trust: &Trust, report
         Ok(found) => found,
         Err(error) => return report.error(Check::Reproduced, &error),
     };
-    let count = found.counted.len();
-    let names: Vec<&str> = found.counted.values().map(String::as_str).collect();
-    if count >= wanted {
-        return report.pass(Check::Reproduced, format!("same bytes by {}", names.join(", ")));
-    }
-    let more = match found.passed_over.as_slice() {
-        [] => String::new(),
-        all => format!("; not counted: {}", all.join("; ")),
+    let detail = match found.told(wanted) {
+        (true, detail) => return report.pass(Check::Reproduced, detail),
+        (false, detail) => detail,
     };
-    let detail = format!("{count} of {wanted} others got the same bytes{more}");
     let hint = "`firebrand reproduce` makes it again and signs what came of it; trust the keys of \
                 those who did so, with the role `reproduce`";
     report.fail(Check::Reproduced, Verdict::Untrusted, detail, hint);

@@ -553,6 +553,41 @@ error[file]: there is no such artifact
     );
 }
 
+/// Whoever signed the model, a key that nobody trusts, and one that is trusted with something else,
+/// are none of those who got the same bytes.
+#[test]
+fn a_policy_can_ask_for_others_who_got_the_same_bytes() {
+    let run = repository();
+    run.succeeds(&["train", "tiny.toml", "--quiet"]);
+    let demanded = |count: u32| by(&run, &format!("{POLICY}[checks]\nreproduced_by = {count}\n"));
+    let reproduced = |more: &[&str]| {
+        run.succeeds(&[&["reproduce", "checkpoints/tiny", "--json"], more].concat());
+    };
+    ends(demanded(1), 1, str![]);
+    reproduced(&[]);
+    ends(demanded(1), 1, str![]);
+    run.succeeds(&["keygen", "auditor.pem"]);
+    reproduced(&["--key", "auditor.pem"]);
+    ends(demanded(1), 1, str![]);
+
+    let keys = "settings/firebrand/trusted-keys";
+    std::fs::create_dir_all(run.path(keys)).unwrap();
+    run.write(&format!("{keys}/auditor.pem"), &run.read("auditor.pub.pem"));
+    let entry = "[[key]]\nfile = \"trusted-keys/auditor.pem\"\nroles = [\"gate\"]\n";
+    run.write("settings/firebrand/trusted-keys.toml", entry);
+    ends(demanded(1), 1, str![]);
+    run.write("settings/firebrand/trusted-keys.toml", &entry.replace("gate", "reproduce"));
+    let (code, said) = demanded(1);
+    assert_eq!(code, 0, "{said}");
+    let line = said.lines().find(|line| line.contains("check:reproduced_by")).unwrap();
+    says(line, str![]);
+    // One is not two, and twice the same is one.
+    reproduced(&["--key", "auditor.pem"]);
+    ends(demanded(2), 1, str![]);
+    // Nobody is asked for.
+    assert_eq!(by(&run, POLICY).0, 0, "{}", by(&run, POLICY).1);
+}
+
 #[test]
 fn what_was_learnt_is_not_judged_on() {
     let run = repository();

@@ -72,7 +72,7 @@ FAIL  reproduced         0 of 1 others got the same bytes
 FAIL  reproduced         0 of 1 others got the same bytes; not counted: line 2: the key [HEX] has signed the model itself
 the same bytes: 28 tensors
 ok    reproduced         same bytes by key [HEX]
-FAIL  reproduced         1 of 2 others got the same bytes; not counted: line 2: the key [HEX] has signed the model itself; line 5: the key [HEX] has the role `gate`, and `reproduce` is needed
+FAIL  reproduced         1 of 2 others got the same bytes: key [HEX]; not counted: line 2: the key [HEX] has signed the model itself; line 5: the key [HEX] has the role `gate`, and `reproduce` is needed
 ok    reproduced         same bytes by key [HEX], key [HEX]
 
 "#]],
