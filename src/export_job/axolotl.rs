@@ -127,12 +127,13 @@ fn least_rate(settings: &JobSettings, value: &str) -> Became {
 
 fn files(job: &Job) -> Result<Vec<(&'static str, String)>> {
     let settings = job.settings;
-    let data = |path: &str| json!([{"path": path, "ds_type": "json", "type": null}]);
+    let kind = job.rows.dataset;
+    let data = |path: String| json!([{"path": path, "ds_type": kind, "type": null}]);
     let mut all: Vec<(String, Json)> = vec![("base_model".to_owned(), json!(settings.base.0))];
     all.extend(settings.base.1.as_ref().map(|it| ("revision_of_model".to_owned(), json!(it))));
-    all.push(("datasets".to_owned(), data("train.jsonl")));
+    all.push(("datasets".to_owned(), data(job.rows.training())));
     if job.has_validation {
-        all.push(("test_datasets".to_owned(), data("validation.jsonl")));
+        all.push(("test_datasets".to_owned(), data(job.rows.validation())));
     }
     let quantised = settings.get("model.weight_format") == Some("nf4");
     if settings.has_adapter {
@@ -157,8 +158,10 @@ fn files(job: &Job) -> Result<Vec<(&'static str, String)>> {
     let mut text = String::from(
         "# A job of Firebrand for axolotl: `axolotl train axolotl.yml` in this folder.\n",
     );
-    text +=
-        "# `train.jsonl` has the rows of the whole run, tokenised and packed, in their order.\n";
+    text += &format!(
+        "# `{}` has the rows of the whole run, tokenised and packed, in their order.\n",
+        job.rows.training()
+    );
     for (setting, why) in &job.left {
         text += &format!("# without a counterpart: {setting}: {why}\n");
     }

@@ -1,8 +1,8 @@
 //! A run as a job of another trainer, for who needs more than one device: the rows that it would
 //! train on, tokenised and packed, in their order, and its settings under the other's names.
 //!
-//! A tool is a file with its table of settings, and a line of [`TARGETS`]. What has no counterpart
-//! there is told by name.
+//! A tool is a file with its table of settings, and a line of [`TARGETS`]; a form of the rows is one
+//! in `rows`. What has no counterpart there is told by name.
 
 mod axolotl;
 mod rows;
@@ -12,6 +12,7 @@ mod trl;
 
 use std::path::{Path, PathBuf};
 
+pub use rows::{ROWS_FORMATS, RowsFormat, rows_format};
 use settings::{Became, JobSettings};
 
 use crate::engine::learning_rate;
@@ -47,6 +48,8 @@ struct Job<'a> {
     left: Vec<(String, String)>,
     /// The learning rate of each step.
     rates: Vec<f64>,
+    /// The form of the rows.
+    rows: &'static RowsFormat,
     has_validation: bool,
 }
 
@@ -84,7 +87,7 @@ pub fn job_target(name: &str) -> Option<&'static JobTarget> {
     TARGETS.iter().copied().find(|target| target.name == name)
 }
 
-/// Writes a run as a job of another trainer into a new folder.
+/// Writes a run as a job of another trainer into a new folder, with its rows in a form.
 ///
 /// # Errors
 /// When its rows are not known beforehand or are no texts to go on with, or something is in the
@@ -93,6 +96,7 @@ pub fn export_job(
     prepared: &Prepared,
     resolved: &std::collections::BTreeMap<String, String>,
     target: &JobTarget,
+    rows: &'static RowsFormat,
     folder: &Path,
     observer: &mut dyn Observer,
 ) -> Result<ExportedJob> {
@@ -113,7 +117,7 @@ pub fn export_job(
     }
     let scratch = folder.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
     create_dir_new(&scratch)?;
-    let made = fill(prepared, resolved, target, &scratch, observer).and_then(|made| {
+    let made = fill(prepared, resolved, target, rows, &scratch, observer).and_then(|made| {
         sync_dir(&scratch)?;
         rename_new(&scratch, folder)?;
         Ok(ExportedJob { folder: folder.to_path_buf(), ..made })
@@ -128,11 +132,12 @@ fn fill(
     prepared: &Prepared,
     resolved: &std::collections::BTreeMap<String, String>,
     target: &JobTarget,
+    rows: &'static RowsFormat,
     folder: &Path,
     observer: &mut dyn Observer,
 ) -> Result<ExportedJob> {
     let settings = JobSettings::new(prepared, resolved);
-    let written = rows::write(prepared, folder, observer)?;
+    let written = rows::write(prepared, rows, folder, observer)?;
     let (mut theirs, mut left) = (Vec::new(), Vec::new());
     for (key, value) in settings.all() {
         let Some(rule) = target.rule(key) else { continue };
@@ -151,7 +156,7 @@ fn fill(
     let schedule = schedule_of(&prepared.config().train, prepared.total_steps);
     let rates = (1..=prepared.total_steps).map(|step| learning_rate(&schedule, step)).collect();
     let has_validation = written.validation > 0;
-    let job = Job { settings: &settings, theirs, left, rates, has_validation };
+    let job = Job { settings: &settings, theirs, left, rates, rows, has_validation };
     for (name, text) in (target.files)(&job)? {
         write_synced(&folder.join(name), text.as_bytes())?;
     }

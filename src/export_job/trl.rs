@@ -122,7 +122,11 @@ fn files(job: &Job) -> Result<Vec<(&'static str, String)>> {
         "peft": settings.has_adapter.then(|| part(PEFT)),
         "quantization": part("quantization."),
         "learning_rates": job.rates,
-        "validation": job.has_validation,
+        "rows": {
+            "format": job.rows.dataset,
+            "train": job.rows.training(),
+            "validation": job.has_validation.then(|| job.rows.validation()),
+        },
         "without_counterpart": left,
     });
     let json = serde_json::to_string_pretty(&description).context("cannot encode the job")?;

@@ -1,7 +1,7 @@
 """A job of Firebrand for TRL: `accelerate launch train.py` in this folder.
 
-`train.jsonl` has the rows of the whole run, tokenised and packed, in their order; `job.json` has its
-settings, the learning rate of each step, and what has no counterpart here.
+`job.json` has the settings of the run, the learning rate of each step, and what has no counterpart here;
+it names the files beside it with the rows of the whole run, tokenised and packed, in their order.
 """
 
 import json
@@ -28,8 +28,11 @@ class Trainer(SFTTrainer):
         return self.lr_scheduler
 
 
-def rows(name):
-    return load_dataset("json", data_files=str(HERE / name), split="train")
+def rows(part):
+    name = JOB["rows"][part]
+    if name is None:
+        return None
+    return load_dataset(JOB["rows"]["format"], data_files=str(HERE / name), split="train")
 
 
 def main():
@@ -44,8 +47,8 @@ def main():
     trainer = Trainer(
         model=model,
         args=SFTConfig(**JOB["arguments"]),
-        train_dataset=rows("train.jsonl"),
-        eval_dataset=rows("validation.jsonl") if JOB["validation"] else None,
+        train_dataset=rows("train"),
+        eval_dataset=rows("validation"),
         processing_class=tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **JOB["peft"]) if JOB["peft"] is not None else None,
     )

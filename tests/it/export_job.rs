@@ -2,14 +2,15 @@
 //! for each that has no counterpart. `tests/reference/export_job.py` loads what is written with
 //! `datasets`, TRL and transformers, and compares the loss of the first step.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::common::{LORA, Run, repository, says};
-use firebrand::data::{Cursor, Extent};
+use firebrand::data::{Cursor, Extent, each_record};
 use firebrand::event::{Event, Observer};
 use firebrand::export_job::JOB_TARGETS;
 use firebrand::train::{Access, prepare, supply_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 use snapbox::str;
 
 struct Deaf;
@@ -20,6 +21,16 @@ impl Observer for Deaf {
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The records of a data file, as our own reader has them.
+fn records(path: &Path) -> Vec<Value> {
+    let mut all = Vec::new();
+    each_record(path, &mut |batch| {
+        all.extend(batch.iter().map(|record| Value::Object(record.fields.clone().unwrap())));
+    })
+    .unwrap();
+    all
 }
 
 fn numbers(value: &Value) -> Vec<i64> {
@@ -92,6 +103,40 @@ fn a_job_has_the_rows_of_the_run_in_their_order() {
         lines(&run.read("job/validation.jsonl")).len(),
         prepared.validation.iter().map(|it| it.rows).sum::<usize>()
     );
+}
+
+#[test]
+fn rows_in_parquet_are_those_of_json_lines() {
+    let run = Run::new();
+    let job = |to: &str, form: &str, out: &str| {
+        let job = ["export-job", "tiny.toml", "--to", to, "--rows", form, "--out", out, "--set"];
+        run.succeeds(&[&job[..], &["data.packing=true"]].concat());
+    };
+    job("trl", "jsonl", "lines");
+    job("trl", "parquet", "columns");
+    job("axolotl", "parquet", "again");
+    for part in ["train", "validation"] {
+        let twins = lines(&run.read(&format!("lines/{part}.jsonl")));
+        assert!(!twins.is_empty());
+        let bytes = |job: &str| std::fs::read(run.path(&format!("{job}/{part}.parquet"))).unwrap();
+        assert_eq!(records(&run.path(&format!("columns/{part}.parquet"))), twins);
+        assert!(bytes("columns") == bytes("again"), "the same rows have the same bytes");
+        assert!(!run.path(&format!("columns/{part}.jsonl")).exists());
+    }
+    let told = |job: &str| {
+        let job: Value = serde_json::from_str(&run.read(&format!("{job}/job.json"))).unwrap();
+        job["rows"].clone()
+    };
+    let lines = json!({"format": "json", "train": "train.jsonl", "validation": "validation.jsonl"});
+    assert_eq!(told("lines"), lines);
+    let columns = ["parquet", "train.parquet", "validation.parquet"];
+    let columns = json!({"format": columns[0], "train": columns[1], "validation": columns[2]});
+    assert_eq!(told("columns"), columns);
+    let yaml = run.read("again/axolotl.yml");
+    let told = yaml.lines().filter(|line| line.contains("parquet"));
+    says(told.map(|line| format!("{line}\n")).collect::<String>(), str![]);
+    let form = ["export-job", "tiny.toml", "--to", "trl", "--rows", "arrow"];
+    run.fails_with(2, &form, str![]);
 }
 
 #[test]
@@ -238,7 +283,7 @@ fn no_setting_is_passed_over() {
     }
 }
 
-/// The two jobs that `tests/reference/export_job.py` is given, in the folder of `FIREBRAND_JOBS`.
+/// The jobs that `tests/reference/export_job.py` is given, in the folder of `FIREBRAND_JOBS`.
 #[test]
 #[ignore = "writes what tests/reference/export_job.py reads"]
 fn jobs_for_the_reference() {
@@ -247,11 +292,16 @@ fn jobs_for_the_reference() {
     };
     let run = Run::new().with_base();
     run.write("full.toml", &full());
-    for (config, more) in [("lora", "lora.lora_dropout=0"), ("full", "seed=42")] {
-        let out = folder.join(config).display().to_string();
-        let (toml, set) = (format!("{config}.toml"), ["--set", more]);
-        let arguments = ["export-job", &toml, "--to", "trl", "--out", &out];
-        run.succeeds(&[&arguments[..], &set].concat());
+    let jobs = [
+        ("lora", "lora.toml", "lora.lora_dropout=0", "jsonl"),
+        ("full", "full.toml", "seed=42", "jsonl"),
+        ("parquet", "full.toml", "seed=42", "parquet"),
+    ];
+    for (name, toml, more, form) in jobs {
+        let out = folder.join(name).display().to_string();
+        let (set, rows) = (["--set", more], ["--rows", form]);
+        let arguments = ["export-job", toml, "--to", "trl", "--out", &out];
+        run.succeeds(&[&arguments[..], &set, &rows].concat());
     }
     // They name the base where it lies now; it is gone with the test.
     let base = run.path("checkpoints/tiny/artifact");
@@ -259,8 +309,8 @@ fn jobs_for_the_reference() {
         std::fs::create_dir_all(folder.join("base")).unwrap();
         std::fs::copy(entry.path(), folder.join("base").join(entry.file_name())).unwrap();
     }
-    for config in ["lora", "full"] {
-        let path = folder.join(config).join("job.json");
+    for (name, ..) in jobs {
+        let path = folder.join(name).join("job.json");
         let text = std::fs::read_to_string(&path).unwrap();
         let base = base.canonicalize().unwrap().display().to_string();
         let kept = folder.join("base").display().to_string();

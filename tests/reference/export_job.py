@@ -1,10 +1,12 @@
 """Jobs that `firebrand export-job --to trl` has written, loaded by what they are written for: `export_job.json`.
 
-    python export_job.py LORA_JOB FULL_JOB
+    python export_job.py LORA_JOB FULL_JOB PARQUET_JOB
 
 Rows by `datasets`, micro-batches by TRL's collator without padding, the loss of the first step by transformers on the
 base model (an adapter changes nothing before its first update). Then the script of the second job, which trains all
 weights, is run as it is, and its losses are kept: those of a whole run, with its order, its rates and its optimizer.
+The third job is the second one with its rows as Parquet: the same columns of the same types, the same rows in the same
+order, and the same losses.
 """
 import hashlib
 import importlib.util
@@ -23,7 +25,8 @@ HERE = pathlib.Path(__file__).parent
 
 def loaded(folder):
     job = json.loads((folder / "job.json").read_text())
-    return job, load_dataset("json", data_files=str(folder / "train.jsonl"), split="train")
+    files = job["rows"]
+    return job, load_dataset(files["format"], data_files=str(folder / files["train"]), split="train")
 
 
 def first_step(job, rows):
@@ -55,9 +58,12 @@ def trained(folder):
 
 
 def main():
-    lora, full = (pathlib.Path(folder).resolve() for folder in sys.argv[1:3])
+    lora, full, parquet = (pathlib.Path(folder).resolve() for folder in sys.argv[1:4])
     job, rows = loaded(lora)
     loss, count = first_step(job, rows)
+    lines, columns = loaded(full)[1], loaded(parquet)[1]
+    assert columns.features == lines.features, (columns.features, lines.features)
+    assert columns.to_list() == lines.to_list(), "other rows in Parquet"
     tokens = ",".join(str(token) for row in rows for token in row["input_ids"])
     out = {
         "first_loss": loss,
@@ -65,6 +71,7 @@ def main():
         "tokens_sha256": hashlib.sha256(tokens.encode()).hexdigest(),
         "full_losses": [float(value) for value in trained(full)],
     }
+    assert [float(value) for value in trained(parquet)] == out["full_losses"], "other losses from Parquet"
     (HERE / "export_job.json").write_text(json.dumps(out, indent=1) + "\n")
 
 

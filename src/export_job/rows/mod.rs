@@ -1,20 +1,65 @@
-//! The rows of a whole run in the order in which it trains on them: `train.jsonl`, and
-//! `validation.jsonl`.
+//! The rows of a whole run in the order in which it trains on them, and those that it is measured
+//! on: `train` and `validation`, with the ending of their form.
 //!
-//! A line has what trainers on `transformers` read: `input_ids`, `labels` (-100 where nothing is to
+//! A row has what trainers on `transformers` read: `input_ids`, `labels` (-100 where nothing is to
 //! be predicted), `attention_mask`, `position_ids`, which begin anew with each document of the row,
 //! and `seq_lengths`, the lengths of the documents.
+//!
+//! A form is a file with a line of [`FORMATS`].
 
-use std::io::{BufWriter, Write};
+mod jsonl;
+mod parquet;
+
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::data::{Batch, Cursor};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::event::{Event, Observer};
-use crate::files::{NewFile, failed};
 use crate::train::Prepared;
+
+/// A form in which rows are written.
+pub struct RowsFormat {
+    /// Its name on the command line, and the ending of its files.
+    pub name: &'static str,
+    /// What `datasets` reads it by.
+    pub(super) dataset: &'static str,
+    begin: fn(&Path) -> Result<Box<dyn RowsWriter>>,
+}
+
+/// A file of rows that is being written.
+trait RowsWriter {
+    fn put(&mut self, row: JobRow) -> Result<()>;
+    /// Returns once the disk has all of it.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// The first one is the usual one.
+const FORMATS: [&RowsFormat; 2] = [&jsonl::FORMAT, &parquet::FORMAT];
+
+/// Names of all forms of rows.
+pub const ROWS_FORMATS: [&str; 2] = [FORMATS[0].name, FORMATS[1].name];
+
+/// The form of this name.
+pub fn rows_format(name: &str) -> Option<&'static RowsFormat> {
+    FORMATS.iter().copied().find(|format| format.name == name)
+}
+
+impl RowsFormat {
+    /// The file with the rows of training.
+    pub(super) fn training(&self) -> String {
+        format!("train.{}", self.name)
+    }
+
+    /// The file with the rows of validation.
+    pub(super) fn validation(&self) -> String {
+        format!("validation.{}", self.name)
+    }
+}
+
+/// What it is when a file of rows cannot be written.
+const WHAT: &str = "cannot write the rows";
 
 /// What the labels have where nothing is to be predicted.
 const IGNORED: i64 = -100;
@@ -94,14 +139,14 @@ fn rows_of(batch: &Batch) -> Vec<JobRow> {
 /// When data cannot be read, or files not written.
 pub(super) fn write(
     prepared: &Prepared,
+    format: &RowsFormat,
     folder: &Path,
     observer: &mut dyn Observer,
 ) -> Result<WrittenRows> {
     let train = &prepared.config().train;
     let per_step = (train.micro_batch_size * train.gradient_accumulation_steps) as u64;
     let mut written = WrittenRows::default();
-    let path = folder.join("train.jsonl");
-    let mut file = RowsFile::begin(&path)?;
+    let mut file = (format.begin)(&folder.join(format.training()))?;
     let mut cursor = Cursor::default();
     for step in 1..=prepared.total_steps {
         if step % TOLD_EVERY == 1 {
@@ -116,13 +161,13 @@ pub(super) fn write(
             written.weighted |= !batch.weights.is_empty();
             for row in rows_of(&batch) {
                 written.tokens += row.input_ids.len() as u64;
-                file.put(&row)?;
+                file.put(row)?;
                 of_step += 1;
             }
         }
         // A step ends with its epoch; trainers that count rows would take some of the next one.
         while of_step < per_step {
-            file.put(&JobRow::filler())?;
+            file.put(JobRow::filler())?;
             written.filled += 1;
             of_step += 1;
         }
@@ -130,40 +175,14 @@ pub(super) fn write(
     }
     file.finish()?;
     if !prepared.validation.is_empty() {
-        let path = folder.join("validation.jsonl");
-        let mut file = RowsFile::begin(&path)?;
+        let mut file = (format.begin)(&folder.join(format.validation()))?;
         for row in prepared.validation.iter().flat_map(rows_of) {
-            file.put(&row)?;
+            file.put(row)?;
             written.validation += 1;
         }
         file.finish()?;
     }
     Ok(written)
-}
-
-struct RowsFile<'a> {
-    path: &'a Path,
-    file: BufWriter<NewFile>,
-}
-
-impl<'a> RowsFile<'a> {
-    fn begin(path: &'a Path) -> Result<Self> {
-        let file = NewFile::begin(path);
-        let file = file.map_err(|error| failed("cannot write the rows", path, &error))?;
-        Ok(Self { path, file: BufWriter::new(file) })
-    }
-
-    fn put(&mut self, row: &JobRow) -> Result<()> {
-        let mut line = serde_json::to_vec(row).context("cannot encode a row")?;
-        line.push(b'\n');
-        let written = self.file.write_all(&line);
-        written.map_err(|error| failed("cannot write the rows", self.path, &error))
-    }
-
-    fn finish(mut self) -> Result<()> {
-        let done = self.file.flush().and_then(|()| self.file.get_ref().sync());
-        done.map_err(|error| failed("cannot write the rows", self.path, &error))
-    }
 }
 
 #[cfg(test)]
