@@ -14,8 +14,8 @@ use crate::train::{Prepared, look_through, prepare, suite};
 /// Check a configuration wholly and say what it would do; trains nothing
 ///
 /// Opens every weight file and looks through its numbers, reads data as `train` does, estimates
-/// memory, disk, steps and tokens, and shows the first example as the model sees it, with its
-/// target tokens marked.
+/// memory, disk, steps, tokens and roughly the speed, and shows the first example as the model
+/// sees it, with its target tokens marked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -36,10 +36,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let supply = args.access.supply(&args.config, args.quiet || args.json)?;
     // What `train` would refuse only once it has begun, is refused here as well.
     suite(&loaded.config)?;
-    let prepared = prepare(&loaded, &supply, Extent::AsNeeded, &mut console)?;
+    let mut prepared = prepare(&loaded, &supply, Extent::AsNeeded, &mut console)?;
     if loaded.config.model.init == Init::Pretrained {
         look_through(&prepared.base.path, &mut console)?;
     }
+    let speed = prepared.predict_speed();
     let disk = disk(&prepared, &loaded.config);
     let memory = prepared.memory();
     if args.json {
@@ -65,6 +66,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     for candidate in prepared.memory_plans.all() {
         talk(&format!("{:>12}  {}", "memory plan", candidate.line()));
+    }
+    if let Err(why) = speed {
+        talk(&format!("{:>12}  {why}", "speed"));
     }
     talk(&format!("{:>12}  at most {} for checkpoints and the artifact", "disk", bytes(disk)));
     if let Some(counts) = &prepared.corpus.statistics {

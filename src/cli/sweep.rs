@@ -11,7 +11,7 @@ use crate::cli::internal::in_store;
 use crate::cli::signer::{self, SignerArgs};
 use crate::cli::{AccessArgs, data_json, data_line, environment, sweep_report, talk, talk_of};
 use crate::error::{Context, Error, Result};
-use crate::event::{Stop, bytes};
+use crate::event::{Stop, bytes, duration};
 use crate::files::{cache_home, write_atomic};
 use crate::report::{Signals, Transfers, sweep_page};
 use crate::stores::StoreAddress;
@@ -63,7 +63,8 @@ struct PlanArgs {
     /// The folder; else `sweeps/` and the name of the sweep
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Also predict memory and steps, as `firebrand plan` does: reads models and data
+    /// Also predict memory, steps and roughly the time, as `firebrand plan` does: reads models and
+    /// data
     #[arg(long)]
     estimate: bool,
     /// Also write what this engine is given to run the workers
@@ -172,7 +173,7 @@ fn plan(args: &PlanArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Steps, those that are computed once for several points, and memory.
+/// Steps, those that are computed once for several points, memory and time.
 fn tell_predicted(manifest: &Manifest) {
     let points = &manifest.points;
     let shared: u64 = points.iter().filter_map(|point| Some(point.shares.as_ref()?.steps)).sum();
@@ -183,6 +184,15 @@ fn tell_predicted(manifest: &Manifest) {
     }
     if let Some(most) = points.iter().filter_map(|point| point.memory_bytes).max() {
         talk(&format!("memory: at most {} for a run", bytes(most)));
+        let longest = points.iter().filter_map(|point| point.seconds).max_by(f64::total_cmp);
+        talk(&match (longest, manifest.seconds()) {
+            (Some(longest), Some(all)) => format!(
+                "time: about {} at most for a run, about {} for all of them one by one, here",
+                duration(longest),
+                duration(all)
+            ),
+            _ => "time: not predicted".to_owned(),
+        });
     }
 }
 

@@ -60,7 +60,8 @@ pub fn collect(folders: &[SweepFolder], metric: Option<&str>) -> Result<Collecte
     let read = |point: &PlannedPoint| CollectedPoint {
         rank: None,
         result: PointResult::read(folders, point),
-        point: point.clone(),
+        // How fast another machine was thought to be is no part of what came of a run.
+        point: PlannedPoint { seconds: None, ..point.clone() },
     };
     let mut points: Vec<CollectedPoint> = manifest.points.iter().map(read).collect();
     tell_stopped(&manifest, &mut points);

@@ -1,4 +1,4 @@
-//! Memory and steps of points, as `plan` predicts them for one run.
+//! Memory, steps and time of points, as `plan` predicts them for one run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,10 +24,10 @@ impl Observer for Unheard {
 /// # Errors
 /// When a point could not be run.
 pub fn estimate(points: &mut [Point], access: &Access) -> Result<usize> {
-    let mut known: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut known: BTreeMap<String, Predicted> = BTreeMap::new();
     for point in points.iter_mut() {
         let shape = point.shape.to_string();
-        let (memory, steps) = match known.get(&shape) {
+        let found = match known.get(&shape) {
             Some(found) => *found,
             None => {
                 let found = look(point, access)
@@ -36,15 +36,26 @@ pub fn estimate(points: &mut [Point], access: &Access) -> Result<usize> {
                 found
             }
         };
-        (point.memory_bytes, point.steps) = (Some(memory), Some(steps));
+        (point.memory_bytes, point.steps) = (Some(found.memory_bytes), Some(found.steps));
+        point.seconds = found.seconds;
     }
     Ok(known.len())
 }
 
-fn look(point: &Point, access: &Access) -> Result<(u64, u64)> {
+/// What is predicted of a point.
+#[derive(Clone, Copy)]
+struct Predicted {
+    memory_bytes: u64,
+    steps: u64,
+    seconds: Option<f64>,
+}
+
+fn look(point: &Point, access: &Access) -> Result<Predicted> {
     let from = Path::new(&point.from);
     let loaded = settings::parse(from, point.config.as_bytes(), &[])?;
     let supply = supply_for(from, None, access)?;
-    let prepared = prepare(&loaded, &supply, Extent::AsNeeded, &mut Unheard)?;
-    Ok((prepared.memory().total(), prepared.total_steps))
+    let mut prepared = prepare(&loaded, &supply, Extent::AsNeeded, &mut Unheard)?;
+    let seconds = prepared.predict_seconds()?;
+    let memory_bytes = prepared.memory().total();
+    Ok(Predicted { memory_bytes, steps: prepared.total_steps, seconds })
 }

@@ -75,6 +75,9 @@ pub struct PlannedPoint {
     /// Predicted memory in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+    /// About how many seconds its steps take on the machine where the sweep was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// Steps that two points have in common.
@@ -90,6 +93,18 @@ impl Manifest {
     /// Which values of the metric are better.
     pub fn better(&self) -> Direction {
         Direction::from_name(&self.direction).unwrap_or_else(|| better(&self.metric))
+    }
+
+    /// About how many seconds all points take, one after the other, if that is known of each. Steps
+    /// that a point takes from another are computed once.
+    #[expect(clippy::cast_precision_loss)] // what comes of it is rough
+    pub fn seconds(&self) -> Option<f64> {
+        let own = |point: &PlannedPoint| {
+            let (seconds, steps) = (point.seconds?, point.steps?);
+            let shared = point.shares.as_ref().map_or(0, |it| it.steps);
+            Some(seconds * steps.saturating_sub(shared) as f64 / steps.max(1) as f64)
+        };
+        self.points.iter().map(own).sum()
     }
 }
 
@@ -149,4 +164,41 @@ impl SweepFolder {
 /// Where the runs of a sweep go.
 pub fn runs(root: &Path) -> PathBuf {
     root.join("runs")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn planned(points: Json) -> Manifest {
+        let digest = Digest::of(b"");
+        let point = |own: &Json| {
+            let mut point = json!({
+                "id": "a", "config": "a.toml", "config_sha256": digest, "settings_sha256": digest,
+                "from": "run.toml", "settings": {}, "steps": 10,
+            });
+            point.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+            point
+        };
+        let points: Vec<Json> = points.as_array().unwrap().iter().map(point).collect();
+        serde_json::from_value(json!({
+            "version": VERSION, "name": "s", "program": "", "sweep": "s.toml",
+            "sweep_sha256": digest, "method": "grid", "seed": 0, "metric": "loss",
+            "direction": "lower", "parameters": [], "points": points,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn all_points_take_their_seconds_together_without_steps_that_they_share() {
+        let alone = json!([{"seconds": 40.0}, {"seconds": 40.0}, {"seconds": 40.0}]);
+        assert_eq!(planned(alone).seconds(), Some(120.0));
+        let shares = json!({"point": "a", "steps": 7});
+        let shared = json!([{"seconds": 40.0}, {"seconds": 20.0, "shares": shares}]);
+        assert_eq!(planned(shared).seconds(), Some(46.0));
+        // Of one it is not known: an earlier version planned it, or a GPU runs it.
+        assert_eq!(planned(json!([{"seconds": 40.0}, {}])).seconds(), None);
+    }
 }

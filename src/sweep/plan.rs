@@ -40,7 +40,7 @@ pub fn usual_folder(sweep: &Sweep) -> PathBuf {
 
 /// Checks every point and writes the folder. One that is there is brought up to date: points that
 /// the sweep has no longer go, their runs stay.
-/// With `access` to models and data, memory and steps are predicted as well.
+/// With `access` to models and data, memory, steps and time are predicted as well.
 ///
 /// # Errors
 /// All problems of all points at once; when the folder is something else.
@@ -103,6 +103,7 @@ fn manifest(sweep: &Sweep, points: &[Point]) -> Manifest {
         steps: point.steps,
         shares: shared.map(|it| SharedWith { point: points[it.with].id.clone(), steps: it.steps }),
         memory_bytes: point.memory_bytes,
+        seconds: point.seconds,
     };
     Manifest {
         version: VERSION,

@@ -49,6 +49,8 @@ pub struct Point {
     pub reuses: bool,
     /// The memory that it is going to take, if that was looked at.
     pub memory_bytes: Option<u64>,
+    /// About how many seconds it is going to take, if that was looked at and is known.
+    pub seconds: Option<f64>,
     /// Digest of everything but the learning rates on which its numbers depend.
     pub beside_rates: Digest,
     /// Digest of what decides how much memory it takes.
@@ -153,6 +155,7 @@ impl Draft<'_> {
             settings: self.assignment.iter().map(value).collect(),
             steps,
             memory_bytes: None,
+            seconds: None,
             reuses: loaded.config.checkpoint.reuse == Reuse::Auto,
             beside_rates,
             shape: digest(&beside),

@@ -225,6 +225,7 @@ mod tests {
             steps: Some(steps),
             shares: shares.map(|(point, steps)| SharedWith { point: point.to_owned(), steps }),
             memory_bytes: None,
+            seconds: None,
         }
     }
 

@@ -10,17 +10,13 @@ use crate::engine::{Estimate, TeacherMemory, Workload};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::{Description, LM_HEAD, Streamed};
+use crate::objectives;
+use crate::train::step_time::{StepProducts, tokens_per_second};
 use crate::train::{frozen_weights, memory_fit};
 use crate::weights::formats::WeightFormat;
 
 /// Target tokens whose logits are held at once where memory counts more than time.
 const SMALL_CHUNK: usize = 32;
-/// What a chunk of the loss takes beside its tokens, as so many of them: the output projection is
-/// read and packed once more. And what reading weights again from the system's cache adds to a
-/// step. These are rough, of two cores (`benches/memory_plans.py`).
-const CHUNK_OVERHEAD: f64 = 30.0;
-const STREAMED: f64 = 1.05;
-const STREAMED_TABLES: f64 = 1.02;
 
 /// What a plan changes of the settings.
 struct NamedPlan {
@@ -122,6 +118,12 @@ pub struct MemoryCandidate {
     pub memory_bytes: u64,
     /// The time of a step beside that of the fastest, predicted by its products.
     pub relative_time: f64,
+    /// About how many tokens it trains on in a second on this machine; none unless that was
+    /// measured ([`Prepared::predict_speed`](crate::train::Prepared::predict_speed)).
+    pub tokens_per_second: Option<f64>,
+    /// Multiplications with addition of a token.
+    #[serde(skip)]
+    products: f64,
     /// Whether it is the one that is taken.
     pub chosen: bool,
     /// All parts of the peak.
@@ -148,6 +150,13 @@ impl MemoryPlans {
         &self.all
     }
 
+    /// Predicts how fast all of them are where products have this speed.
+    pub(super) fn expect_products(&mut self, gflops: f64) {
+        for candidate in &mut self.all {
+            candidate.tokens_per_second = Some(tokens_per_second(candidate.products, gflops));
+        }
+    }
+
     /// What provenance tells of the one that was taken, if a plan was asked for.
     pub fn record(&self) -> Vec<(String, String)> {
         let Some(asked) = self.asked else { return Vec::new() };
@@ -167,7 +176,9 @@ impl MemoryCandidate {
         let chosen = if self.chosen { " (chosen)" } else { "" };
         let (size, about) = (bytes(self.memory_bytes), self.plan.about());
         let time = self.relative_time;
-        format!("{name}{chosen}: about {size}, {time:.2} of the shortest time: {about}")
+        let speed = self.tokens_per_second.map(|speed| format!(", about {speed} tokens/s"));
+        let speed = speed.unwrap_or_default();
+        format!("{name}{chosen}: about {size}, {time:.2} of the shortest time{speed}: {about}")
     }
 }
 
@@ -293,24 +304,15 @@ impl Planned<'_> {
         }
     }
 
-    /// The time of a step by its products: forward, backward, and what is computed again.
-    #[expect(clippy::cast_precision_loss)] // a ratio with two digits
-    fn time(&self, plan: MemoryPlan) -> f64 {
-        let size = |dims: [usize; 2]| (dims[0] * dims[1]) as f64;
-        let head = size([self.description.outputs(), self.description.hidden]);
-        let tables = self.description.tables().map(|(_, dims)| size(dims));
-        let layers = self.description.active_parameters() as f64 - tables.sum::<f64>();
-        let forward = layers.max(0.0);
-        // Frozen weights have no gradient of their own.
-        let backward = if self.adapter.is_some() { forward } else { 2.0 * forward };
-        let again = if plan.recompute == Recompute::Layers { forward } else { 0.0 };
-        let chunk = plan.loss_chunk_tokens.min(self.work.rows * self.work.length) as f64;
-        let all = forward + backward + again + 2.0 * head * (1.0 + CHUNK_OVERHEAD / chunk.max(1.0));
-        match plan.streamed {
-            None => all,
-            Some(Streamed::Tables) => all * STREAMED_TABLES,
-            Some(Streamed::All) => all * STREAMED,
-        }
+    /// Products of a token, by which the times of plans are compared.
+    fn products(&self, plan: MemoryPlan) -> f64 {
+        let step = StepProducts {
+            description: self.description,
+            adapted: self.adapter.is_some(),
+            reference: objectives::chosen(&self.config.owned).needs_reference(),
+            tokens: self.work.rows * self.work.length,
+        };
+        step.of_token(plan)
     }
 
     fn candidate(&self, name: Option<&'static str>, plan: MemoryPlan) -> Result<MemoryCandidate> {
@@ -331,9 +333,19 @@ impl Planned<'_> {
             true => estimate.on_device(),
             false => estimate.total(),
         };
-        let relative_time = self.time(plan) / self.time(self.plan(&FASTEST));
+        let products = self.products(plan);
+        let relative_time = products / self.products(self.plan(&FASTEST));
         let relative_time = (relative_time * 100.0).round() / 100.0;
-        Ok(MemoryCandidate { name, plan, memory_bytes, relative_time, chosen: false, estimate })
+        Ok(MemoryCandidate {
+            name,
+            plan,
+            memory_bytes,
+            relative_time,
+            tokens_per_second: None,
+            products,
+            chosen: false,
+            estimate,
+        })
     }
 
     /// What there is for the run.

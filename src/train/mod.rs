@@ -38,6 +38,7 @@ mod retraction;
 mod schedule_of;
 mod session;
 mod start_adapter;
+mod step_time;
 mod teacher;
 mod weights_file;
 

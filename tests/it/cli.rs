@@ -264,8 +264,8 @@ validation.jsonl: 6 records of the shape `messages`: the first records have `mes
         data  20 examples, 1160 tokens, 260 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about [..] MB: weights 139.9 kB, optimizer [..]
- memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time: nothing computed again, logits of 128 target tokens and 2 rows at once
- memory plan  recompute: about [..] MB, 1.[..] of the shortest time: layers computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time, about [..] tokens/s: nothing computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  recompute: about [..] MB, 1.[..] of the shortest time, about [..] tokens/s: layers computed again, logits of 128 target tokens and 2 rows at once
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), target tokens marked:
@@ -279,6 +279,9 @@ nothing was trained; to do it: firebrand train tiny.toml
         serde_json::from_str(&run.succeeds(&["plan", "tiny.toml", "--json"])).unwrap();
     assert_eq!(plan["steps"], 6);
     assert_eq!(plan["parameters"], plan["trainable_parameters"]);
+    for candidate in plan["memory_plans"].as_array().unwrap() {
+        assert!(candidate["tokens_per_second"].as_f64().unwrap() > 0.0, "{candidate}");
+    }
 
     std::fs::remove_file(run.path("data.jsonl")).unwrap();
     run.fails_with(

@@ -117,8 +117,8 @@ warning: 2 of 3 records hold reasoning that the chat template does not write, fi
         data  3 examples, 84 tokens, 12 target tokens, 6 for validation
        steps  6 of 4 rows of at most 96 tokens
       memory  about [..] MB: weights 139.9 kB, optimizer [..]
- memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time: nothing computed again, logits of 128 target tokens and 2 rows at once
- memory plan  recompute: about [..] MB, 1.18 of the shortest time: layers computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time, about [SPEED]: nothing computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  recompute: about [..] MB, 1.18 of the shortest time, about [SPEED]: layers computed again, logits of 128 target tokens and 2 rows at once
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), target tokens marked:

@@ -422,16 +422,27 @@ key = "train.epochs"
 values = [1, 3]
 "#,
     );
-    run.succeeds(&["sweep", "plan", "sweep.toml", "--estimate"]);
+    let said = run.stderr_of(&["sweep", "plan", "sweep.toml", "--estimate"]);
+    assert!(said.contains("\ntime: about "), "{said}");
     let manifest: Value = serde_json::from_str(&run.read("sweeps/sweep/manifest.json")).unwrap();
     let points = manifest["points"].as_array().unwrap();
+    let seconds: Vec<f64> = points.iter().map(|it| it["seconds"].as_f64().unwrap()).collect();
+    // Both are predicted by the same measurement, to two digits.
+    assert!(seconds[0] > 0.0 && (2.7..3.3).contains(&(seconds[1] / seconds[0])), "{seconds:?}");
     let steps: Vec<u64> = points.iter().map(|point| point["steps"].as_u64().unwrap()).collect();
     assert_eq!(points[1]["shares"]["steps"].as_u64(), Some(steps[0]));
     assert!(points.iter().all(|point| point["memory_bytes"].as_u64() > Some(1 << 20)));
     run.succeeds(&["sweep", "run", "sweeps/sweep", "--jobs", "2"]);
     let computed: Vec<usize> = ids(&manifest).iter().map(|id| computed(&run, id)).collect();
     assert_eq!(computed.iter().sum::<usize>() as u64, steps[1], "{computed:?} of {steps:?}");
+    // Seconds are a guess of this machine at this moment: of the plan, and not of a result.
     ids(&manifest).iter().for_each(|id| assert_same_as_alone(&run, id));
+    let table = run.succeeds(&["sweep", "collect", "sweeps/sweep", "--format", "json"]);
+    let table: Value = serde_json::from_str(&table).unwrap();
+    for point in table["points"].as_array().unwrap() {
+        assert!(point["point"]["memory_bytes"].is_u64(), "{point}");
+        assert_eq!(point["point"].get("seconds"), None);
+    }
 }
 
 #[test]

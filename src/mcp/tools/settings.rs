@@ -32,7 +32,7 @@ pub(super) const PLAN: ToolEntry = ToolEntry {
             "precision": a("string", "arithmetic"),
             "memory_bytes": a("integer", "estimated peak"),
             "memory": a("object", "what it is made of"),
-            "memory_plans": a("array", "ways to fit it into memory, and which was chosen"),
+            "memory_plans": a("array", "ways to fit it into memory, how fast, and the chosen one"),
             "device_memory_bytes": maybe("integer", "what the device has"),
             "disk_bytes": a("integer", "that the run directory will hold at most"),
             "data": maybe("object", "counts of the training data"),

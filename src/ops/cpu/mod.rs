@@ -56,5 +56,5 @@ pub use projection::{Back, Given, Narrow, PathGradients, Projection};
 pub use rotation::Rotation;
 pub use run::{Head, HeadGradients, Products};
 pub use softmax::{Scores, Sum};
-pub use speed::{ProductSpeed, gflops_of, peak_gflops, product_speed};
+pub use speed::{ProductSpeed, brief_gflops, gflops_of, peak_gflops, product_speed};
 pub use tasks::task_keys;

@@ -1,0 +1,179 @@
+//! About how long steps take: by their products, and by how fast this machine makes products. What
+//! is measured here is shown to people and enters no record of a run.
+
+use std::sync::OnceLock;
+
+use super::memory_plans::MemoryPlan;
+use super::prepare::Prepared;
+use crate::config::Recompute;
+use crate::data::{Batch, Cursor};
+use crate::device::ComputeConfig;
+use crate::error::Result;
+use crate::model::{Description, Streamed};
+use crate::objectives;
+use crate::ops::cpu::{Products, brief_gflops};
+
+/// What a chunk of the loss takes beside its tokens, as so many of them: the output projection is
+/// read and packed once more. And what reading weights again from the system's cache adds to a
+/// step. These are rough, of two cores (`benches/memory_plans.py`).
+const CHUNK_OVERHEAD: f64 = 30.0;
+const STREAMED: f64 = 1.05;
+const STREAMED_TABLES: f64 = 1.02;
+/// The share of the speed of large products that a step reaches: 0.67 to 0.77 of SmolLM2-135M, and
+/// up to 0.87 of a Llama of a billion numbers (`benches/README.md`, "Products, and the peak of the
+/// processor").
+const STEP_SHARE: f64 = 0.7;
+
+/// What decides the products of a step beside its plan.
+pub(super) struct StepProducts<'a> {
+    pub description: &'a Description,
+    /// Whether weights are frozen, beside an adapter.
+    pub adapted: bool,
+    /// Whether another model goes through the rows as well, forward alone.
+    pub reference: bool,
+    /// Tokens that are differentiated at the same time.
+    pub tokens: usize,
+}
+
+impl StepProducts<'_> {
+    /// Multiplications with addition of a token: forward, backward, and what is computed again.
+    #[expect(clippy::cast_precision_loss)] // what comes of it has two digits
+    pub fn of_token(&self, plan: MemoryPlan) -> f64 {
+        let size = |dims: [usize; 2]| (dims[0] * dims[1]) as f64;
+        let tables = self.description.tables().map(|(_, dims)| size(dims));
+        let layers = self.description.active_parameters() as f64 - tables.sum::<f64>();
+        let forward = layers.max(0.0);
+        // Frozen weights have no gradient of their own.
+        let backward = if self.adapted { forward } else { 2.0 * forward };
+        let again = if plan.recompute == Recompute::Layers { forward } else { 0.0 };
+        let chunk = plan.loss_chunk_tokens.min(self.tokens) as f64;
+        let head = size([self.description.outputs(), self.description.hidden]);
+        let head = head * (1.0 + CHUNK_OVERHEAD / chunk.max(1.0));
+        let reference = if self.reference { forward + head } else { 0.0 };
+        let all = forward + backward + again + 2.0 * head + reference;
+        match plan.streamed {
+            None => all,
+            Some(Streamed::Tables) => all * STREAMED_TABLES,
+            Some(Streamed::All) => all * STREAMED,
+        }
+    }
+}
+
+/// About how many tokens a second: so many products each, where products alone reach 10⁹ times
+/// `gflops` operations in a second.
+pub(super) fn tokens_per_second(products: f64, gflops: f64) -> f64 {
+    rounded(STEP_SHARE * gflops * 1e9 / (2.0 * products.max(1.0)))
+}
+
+/// Two digits, and no more.
+fn rounded(number: f64) -> f64 {
+    format!("{number:.1e}").parse().unwrap_or(number)
+}
+
+/// How fast products are now, measured once in a process.
+fn gflops_of(products: Products) -> f64 {
+    static FOUND: [OnceLock<f64>; 3] = [const { OnceLock::new() }; 3];
+    let found = match products {
+        Products::F32 => &FOUND[0],
+        Products::Bf16 => &FOUND[1],
+        Products::F32RoundedToBf16 => &FOUND[2],
+    };
+    *found.get_or_init(|| brief_gflops(products))
+}
+
+impl Prepared<'_> {
+    /// Predicts for each memory plan how fast it is here, which takes a measurement of tens of
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// Why that cannot be known.
+    pub fn predict_speed(&mut self) -> std::result::Result<(), &'static str> {
+        let objective = objectives::chosen(&self.config.owned);
+        if self.on_gpu() {
+            return Err("not predicted on a GPU");
+        }
+        if objective.rollouts().is_some() || objective.on_policy().is_some() {
+            return Err("not predicted where the model writes texts in a step");
+        }
+        let (kernels, arithmetic) = (self.config.device.kernels, self.precision.arithmetic);
+        let computing = ComputeConfig { kernels, arithmetic, ..self.opened.computing() };
+        let products = Products::of(computing).ok_or("not predicted by tensor operations")?;
+        self.memory_plans.expect_products(gflops_of(products));
+        Ok(())
+    }
+
+    /// About how many seconds all steps take with the plan that was chosen, if they all have as
+    /// many tokens as the first; nothing where that cannot be known.
+    ///
+    /// # Errors
+    /// When data cannot be read.
+    #[expect(clippy::cast_precision_loss)] // what comes of it has two digits
+    pub fn predict_seconds(&mut self) -> Result<Option<f64>> {
+        let _ = self.predict_speed(); // nothing is known then
+        let Some(speed) = self.memory_plans.chosen().tokens_per_second else { return Ok(None) };
+        let (micro_batches, rows) =
+            (self.config.train.gradient_accumulation_steps, self.config.train.micro_batch_size);
+        let first = self.plan.take(&mut Cursor::default(), micro_batches, rows)?;
+        let tokens: u64 = first.iter().map(Batch::tokens_without_padding).sum();
+        Ok(Some(rounded(self.total_steps as f64 * tokens as f64 / speed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ModelJson, families};
+
+    fn products(adapted: bool, reference: bool, plan: MemoryPlan) -> f64 {
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
+            "vocab_size": 1000,
+        });
+        let description = &families::describe(&ModelJson::from_value(json)).unwrap();
+        StepProducts { description, adapted, reference, tokens: 600 }.of_token(plan)
+    }
+
+    const PLAN: MemoryPlan =
+        MemoryPlan { recompute: Recompute::None, loss_chunk_tokens: 30, rows: 1, streamed: None };
+
+    /// The products of all layers, as the numbers of their weights and norms are, and those of the
+    /// head, whose chunks of 30 tokens take as long again.
+    #[test]
+    fn a_step_has_a_forward_and_a_backward_pass_and_what_its_plan_adds() {
+        let head = 2.0 * 64_000.0;
+        let layer = 2 * 64 * (64 + 32) + 3 * 64 * 256 + 2 * 64;
+        let layers = f64::from(2 * layer + 64);
+        assert_eq!(products(true, false, PLAN), 2.0 * layers + 2.0 * head);
+        assert_eq!(products(false, false, PLAN), 3.0 * layers + 2.0 * head);
+        assert_eq!(products(true, true, PLAN), 3.0 * layers + 3.0 * head);
+        let again = MemoryPlan { recompute: Recompute::Layers, ..PLAN };
+        assert_eq!(products(true, false, again), 3.0 * layers + 2.0 * head);
+        let large = MemoryPlan { loss_chunk_tokens: 300, ..PLAN };
+        assert_eq!(products(true, false, large), 2.0 * layers + 1.1 * head);
+        // Never more than there are tokens.
+        let whole = MemoryPlan { loss_chunk_tokens: 600, ..PLAN };
+        let larger = MemoryPlan { loss_chunk_tokens: 6000, ..PLAN };
+        assert_eq!(products(true, false, larger), products(true, false, whole));
+        let streamed = |which| MemoryPlan { streamed: Some(which), ..PLAN };
+        let all = [Streamed::Tables, Streamed::All].map(|it| products(true, false, streamed(it)));
+        assert!(products(true, false, PLAN) < all[0] && all[0] < all[1], "{all:?}");
+    }
+
+    /// Formats are told apart, and each is measured once: a second question gets the same answer.
+    #[test]
+    fn products_are_measured_once_in_a_process() {
+        let all = [Products::F32, Products::F32RoundedToBf16];
+        assert_eq!(all.map(gflops_of), all.map(gflops_of));
+    }
+
+    #[test]
+    fn a_speed_follows_from_products_and_has_two_digits() {
+        // 0.7 of 10¹¹ operations, two of each of 10⁸ products.
+        assert_eq!(tokens_per_second(1e8, 100.0), 350.0);
+        assert_eq!(tokens_per_second(1e8, 200.0), 700.0);
+        let slow = tokens_per_second(8e9, 100.0);
+        assert_eq!(format!("about {slow} tokens/s"), "about 4.4 tokens/s");
+        assert_eq!([1234.0, 0.0567, 99.6].map(rounded), [1200.0, 0.057, 100.0]);
+    }
+}
