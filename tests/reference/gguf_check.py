@@ -204,13 +204,16 @@ class LlamaCpp:
 
     def logs(self, tokens):
         """Logarithms of the probabilities of what comes after each token: [tokens, vocabulary]"""
-        all_of_them = np.empty((len(tokens), self.rows), np.float32)
-        for number in range(len(tokens)):
-            answer = self.ask("completion", prompt=[int(token) for token in tokens[:number + 1]],
-                              n_predict=1, n_probs=self.rows, temperature=0, cache_prompt=False)
-            for one in answer["completion_probabilities"][0]["top_logprobs"]:
-                all_of_them[number, one["id"]] = one["logprob"]
-        return all_of_them
+        return np.stack([self.logs_of_next(tokens[:end]) for end in range(1, len(tokens) + 1)])
+
+    def logs_of_next(self, tokens):
+        """The same of what comes after all of them: [vocabulary]"""
+        row = np.empty(self.rows, np.float32)
+        answer = self.ask("completion", prompt=[int(token) for token in tokens], n_predict=1,
+                          n_probs=self.rows, temperature=0, cache_prompt=False)
+        for one in answer["completion_probabilities"][0]["top_logprobs"]:
+            row[one["id"]] = one["logprob"]
+        return row
 
     def tokens(self, text, begin=False):
         return self.ask("tokenize", content=text, add_special=begin, parse_special=True)["tokens"]
