@@ -5,6 +5,7 @@
 mod devices;
 mod experts;
 mod pairs;
+mod resume;
 mod steps;
 
 use std::collections::BTreeMap;

@@ -38,59 +38,38 @@ fn families() -> BTreeSet<String> {
     entries.map(family).collect()
 }
 
-/// The dictionaries of the script: tests by column, with the families that they are of.
-fn claims() -> BTreeMap<&'static str, Vec<(&'static str, Option<Vec<&'static str>>)>> {
-    let all = |test| vec![(test, None)];
-    let some = |test, families: &[&'static str]| (test, Some(families.to_vec()));
+/// The dictionary of the script: the test of each column, which goes through every stored case.
+fn tests_of_columns() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([
-        ("logits", all("families::logits_losses_and_gradients_are_those_of_transformers_and_peft")),
-        ("gradients", all("families::fast_portable_and_recomputed_gradients_are_the_same")),
-        ("packed", all("families::packed_documents_have_the_logits_of_documents_alone")),
+        ("logits", "families::logits_losses_and_gradients_are_those_of_transformers_and_peft"),
+        ("gradients", "families::fast_portable_and_recomputed_gradients_are_the_same"),
+        ("packed", "families::packed_documents_have_the_logits_of_documents_alone"),
         (
             "texts",
-            all("families::texts_written_with_a_cache_are_those_of_transformers_and_those_without"),
+            "families::texts_written_with_a_cache_are_those_of_transformers_and_those_without",
         ),
-        (
-            "wgpu",
-            all("families::devices::each_family_on_another_device_has_the_gradients_of_the_cpu"),
-        ),
-        ("steps", all("families::steps::twenty_steps_have_the_losses_of_pytorch_and_peft")),
+        ("wgpu", "families::devices::each_family_on_another_device_has_the_gradients_of_the_cpu"),
+        ("steps", "families::steps::twenty_steps_have_the_losses_of_pytorch_and_peft"),
         (
             "resume",
-            vec![
-                some("resume::a_stop_at_every_step_changes_no_byte", &["llama"]),
-                some(
-                    "recurrent::full_training_changes_all_of_the_text_model_and_goes_on_after_a_stop",
-                    &["qwen3_5"],
-                ),
-                some(
-                    "experts::full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped",
-                    &["gemma4_text", "gpt_oss", "lfm2_moe", "qwen3_5_moe_text", "qwen3_moe"],
-                ),
-            ],
+            "families::resume::a_run_of_each_family_that_was_stopped_ends_in_the_same_bytes",
         ),
     ])
 }
 
 fn cell(column: &str, family: &str, results: &Value) -> String {
-    let passed = |test: &str| {
-        let tests = results["tests"].as_array().into_iter().flatten();
-        tests.filter_map(Value::as_str).any(|one| one == test)
+    let named = |families: &Value| {
+        let families = families.as_array().into_iter().flatten();
+        let named = families.filter_map(Value::as_str).any(|one| one == family);
+        if named { "yes".to_owned() } else { String::new() }
     };
-    let yes = |is: bool| if is { "yes".to_owned() } else { String::new() };
-    if let Some(tests) = claims().get(column) {
-        let of_family = |families: &Option<Vec<&str>>| {
-            families.as_ref().is_none_or(|all| all.contains(&family))
-        };
-        return yes(tests.iter().any(|(test, families)| of_family(families) && passed(test)));
+    if let Some(test) = tests_of_columns().get(column) {
+        return named(&results["tests"][test]);
     }
     let found = |of: &str| Some(&results[of][family]).filter(|it| !it.is_null());
     let number = |value: &Value| format!("{:.2}", value.as_f64().unwrap());
     match column {
-        "PEFT" | "merge" => {
-            let artifacts = results["artifacts"].as_array();
-            yes(artifacts.is_some_and(|all| all.iter().any(|one| one == family)))
-        }
+        "PEFT" | "merge" => named(&results["artifacts"]),
         "GGUF" => found("gguf")
             .filter(|it| it["same"] == true)
             .map_or(String::new(), |it| format!("{} texts", it["texts"])),
@@ -117,13 +96,10 @@ fn the_table_of_families_is_what_the_results_say() {
 
 #[test]
 fn tests_that_the_table_relies_on_are_there() {
-    for (column, tests) in claims() {
-        for (test, _) in tests {
-            let (module, name) = test.rsplit_once("::").unwrap();
-            let file = repository(&format!("tests/it/{}.rs", module.replace("::", "/")));
-            let text = fs::read_to_string(&file).unwrap();
-            let there = text.contains(&format!("#[test]\nfn {name}()"));
-            assert!(there, "{column}: {test}");
-        }
+    for (column, test) in tests_of_columns() {
+        let (module, name) = test.rsplit_once("::").unwrap();
+        let file = repository(&format!("tests/it/{}.rs", module.replace("::", "/")));
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&format!("#[test]\nfn {name}()")), "{column}: {test}");
     }
 }

@@ -87,11 +87,19 @@ FAMILIES = {
 }
 YARN = dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=64,
             beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0)
+MULTIPLIERS = dict(embedding_multiplier=2.0, residual_multiplier=0.6, attention_multiplier=0.25,
+                   logits_scaling=2.0)
+MINISTRAL = dict(head_dim=8, rope_parameters=dict(YARN, llama_4_scaling_beta=0.1))
 FAMILIES |= {
-    "llama": {}, "qwen2": {}, "smollm3": dict(no_rope_layer_interval=2, pad_token_id=0), "granite": {},
+    "llama": {}, "qwen2": {}, "smollm3": dict(no_rope_layer_interval=2, pad_token_id=0),
+    "granite": MULTIPLIERS,
     "granite_swa": dict(sliding_window=16, layer_types=[SLIDING, SLIDING, FULL]),
     "mistral": dict(sliding_window=None),
-    "ministral3": dict(head_dim=8, rope_parameters=dict(YARN, llama_4_scaling_beta=0.1)),
+    "ministral3": MINISTRAL,
+    "mistral3": dict(
+        text_config=dict(SIZES, model_type="ministral3", **MINISTRAL), vision_config=dict(
+            hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+            image_size=8, patch_size=4, head_dim=8)),
     "phi3": dict(sliding_window=None, pad_token_id=0),
     "qwen3": dict(head_dim=8),
 }
@@ -117,8 +125,8 @@ PARAMETERS = {
 PARAMETERS |= {
     "qwen3_5_moe_text": PARAMETERS["qwen3_moe"], "qwen3_5_moe": PARAMETERS["qwen3_moe"],
     "gemma4_text experts": PARAMETERS["gemma4 experts"]}
-# Whose class for causal language models has the text model alone.
-BESIDE_IMAGES = {"qwen3_5", "qwen3_5_moe"}
+# Whose class for causal language models has the text model alone; which have no such class.
+BESIDE_IMAGES, ONLY_WITH_IMAGES = {"qwen3_5", "qwen3_5_moe"}, {"mistral3"}
 CONFIG = """
 [model]
 base = "base"
@@ -141,8 +149,8 @@ name = "cpu"
 PROMPT, WRITTEN = "What is 3 plus 4?", 12
 
 
-def kind(family):
-    return AutoModelForImageTextToText if family in BESIDE_IMAGES else AutoModelForCausalLM
+def kind(family, with_images=BESIDE_IMAGES | ONLY_WITH_IMAGES):
+    return AutoModelForImageTextToText if family in with_images else AutoModelForCausalLM
 
 
 def make_base(family, folder):
@@ -206,7 +214,7 @@ def check(firebrand, family, folder):
                 name) for name in ("checkpoints/run", "merged")]
     written = written.replace("\r", "\n")  # as the text of a process is read
     same = all(text.strip() == written.strip() for text in ours)
-    same &= check_full(run, folder, tokenizer, before, tokens)
+    same &= check_full(run, family, folder, tokenizer, before, tokens)
     print(f"{family:12} {len(trainable)} tensors of the adapter, effect {effect:.2f}, adapter and "
           f"merged differ by {distance:.1e}, texts {'are the same' if same else 'DIFFER'}")
     if not same:
@@ -257,10 +265,10 @@ def until_end(tokenizer, tokens):
     return tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
 
 
-def check_full(run, folder, tokenizer, before, tokens):
+def check_full(run, family, folder, tokenizer, before, tokens):
     """A model all of whose weights were trained, in transformers."""
     run("train", "full.toml", "--quiet")
-    trained = AutoModelForCausalLM.from_pretrained(
+    trained = kind(family, ONLY_WITH_IMAGES).from_pretrained(
         folder / "checkpoints/full/artifact", dtype=torch.float32)
     prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
     with torch.no_grad():

@@ -5,8 +5,9 @@
 
 LOGs are what these printed: `cargo test --release --test it`, `gguf_check.py families`,
 `family_artifacts.py`, `benches/peers/run.sh … --only families`; JSON is what `benches/memory.py
---json` wrote. A result that no file is given for stays as it was. `tests/it/models.rs` makes the
-same table of the same results, and compares.
+--json` wrote. A result that no file is given for stays as it was. A test that passed is kept with
+the families that had stored cases then: one that is new has no results yet. `tests/it/models.rs`
+makes the same table of the same results, and compares.
 """
 import argparse
 import json
@@ -23,16 +24,7 @@ OF_CASES = {
     "packed": "families::packed_documents_have_the_logits_of_documents_alone",
     "wgpu": "families::devices::each_family_on_another_device_has_the_gradients_of_the_cpu",
     "texts": "families::texts_written_with_a_cache_are_those_of_transformers_and_those_without",
-}
-# Tests of some families, and of which.
-OF_SOME = {
-    "resume": {
-        "resume::a_stop_at_every_step_changes_no_byte": ["llama"],
-        "recurrent::full_training_changes_all_of_the_text_model_and_goes_on_after_a_stop":
-            ["qwen3_5"],
-        "experts::full_training_writes_the_tensors_of_the_base_and_goes_on_where_it_stopped":
-            ["gemma4_text", "gpt_oss", "lfm2_moe", "qwen3_5_moe_text", "qwen3_moe"],
-    },
+    "resume": "families::resume::a_run_of_each_family_that_was_stopped_ends_in_the_same_bytes",
 }
 COLUMNS = ["logits", "gradients", "steps", "packed", "texts", "resume", "wgpu", "PEFT", "merge",
            "GGUF", "speed", "memory"]
@@ -44,8 +36,14 @@ def case_families():
     return {file.stem: json.loads(file.read_text())["config"]["model_type"] for file in files}
 
 
-def passed(log):
-    return sorted(set(re.findall(r"^test (\S+) \.\.\. ok$", log, re.M)))
+def tests(log, known):
+    """By test that a column relies on: the families whose cases it went through when it passed.
+    Those that this log is not of stay."""
+    ran = dict(re.findall(r"^test (\S+) \.\.\. (\S+)", log, re.M))
+    families = sorted(set(case_families().values()))
+    kept = {test: of for test, of in known.items() if test not in ran}
+    kept |= {test: families for test, result in ran.items() if result == "ok"}
+    return {test: of for test, of in kept.items() if test in OF_CASES.values()}
 
 
 def gguf(log):
@@ -86,15 +84,9 @@ def memory(lines):
     return {family: list(both) for family, both in found.items()}
 
 
-def cell(column, family, results, cases):
-    tests = set(results.get("tests", []))
+def cell(column, family, results):
     if column in OF_CASES:
-        return "yes" if family in cases and OF_CASES[column] in tests else ""
-    if column in OF_SOME:
-        for test, families in OF_SOME[column].items():
-            if family in families and test in tests:
-                return "yes"
-        return ""
+        return "yes" if family in results.get("tests", {}).get(OF_CASES[column], []) else ""
     if column in ("PEFT", "merge"):
         return "yes" if family in results.get("artifacts", []) else ""
     if column == "GGUF":
@@ -108,10 +100,9 @@ def cell(column, family, results, cases):
 
 
 def table(results):
-    cases = set(case_families().values())
     lines = ["| `model_type` | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for family in sorted(cases):
-        cells = [cell(column, family, results, cases) for column in COLUMNS]
+    for family in sorted(set(case_families().values())):
+        cells = [cell(column, family, results) for column in COLUMNS]
         lines.append(f"| `{family}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -122,12 +113,8 @@ def main():
         parser.add_argument(f"--{name}")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    named = {*OF_CASES.values(), *(test for some in OF_SOME.values() for test in some)}
     if options.tests:
-        all_passed = passed(Path(options.tests).read_text())
-        ran = set(re.findall(r"^test (\S+) \.\.\. ", Path(options.tests).read_text(), re.M))
-        kept = set(results.get("tests", [])) - ran  # of tests that this log is not of
-        results["tests"] = sorted(kept | {test for test in all_passed if test in named})
+        results["tests"] = tests(Path(options.tests).read_text(), results.get("tests", {}))
     for name, read in (("gguf", gguf), ("artifacts", artifacts), ("speed", speed)):
         if getattr(options, name):
             found = read(Path(getattr(options, name)).read_text())
