@@ -25,6 +25,10 @@ FAMILIES = {
     "smollm3": {},
     "granite": dict(attention_multiplier=0.015625, embedding_multiplier=12.0,
                     residual_multiplier=0.22, logits_scaling=8.0),
+    "granitemoehybrid": dict(
+        attention_multiplier=0.015625, embedding_multiplier=12.0, residual_multiplier=0.22,
+        logits_scaling=8.0, layer_types=[FULL] * 10, num_local_experts=0, num_experts_per_tok=0,
+        shared_intermediate_size=3072, position_embedding_type="rope"),
     "phi3": {},
     "olmo2": {},
     "olmo3": dict(sliding_window=256),

@@ -44,7 +44,28 @@ pub(super) fn smollm3(_: &Facts, config: &mut Map<String, Value>) -> Result<(), 
     Ok(())
 }
 
+/// What is said of experts and of layers of Mamba, also where there are none.
+const OF_HYBRIDS: [&str; 7] = [
+    "expert_shared_feed_forward_length",
+    "expert_used_count",
+    "ssm.conv_kernel",
+    "ssm.group_count",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
+];
+
 pub(super) fn granite(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
+    if facts.optional("expert_count")?.unwrap_or(0) > 0 {
+        return Err("it is a mixture of experts".to_owned());
+    }
+    if !facts.metadata.flag(&facts.key("rope.scaling.finetuned"), true)? {
+        return Err("positions turn nothing in its layers".to_owned());
+    }
+    // Files of the dense models of Granite 4.0 have sizes of what hybrid ones have besides.
+    for key in OF_HYBRIDS {
+        facts.metadata.get(&facts.key(key));
+    }
     set(config, "attention_bias", facts.has("blk.0.attn_q.bias"));
     set(config, "mlp_bias", facts.has("blk.0.ffn_up.bias"));
     for (theirs, ours) in [
@@ -207,4 +228,77 @@ pub(super) fn gpt_oss(facts: &Facts, config: &mut Map<String, Value>) -> Result<
         set(config, "quantization_config", serde_json::json!({ "quant_method": "mxfp4" }));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::super::architectures::GgufArchitecture;
+    use super::super::metadata::{Metadata, MetadataValue};
+
+    /// What llama.cpp's converter writes of a dense model of Granite 4.0, with some changes.
+    fn granite(change: &[(&str, MetadataValue)]) -> Result<serde_json::Value, String> {
+        use MetadataValue::{Flag, Integer, List, Number, Text};
+        let of_granite = [
+            ("attention.head_count", Integer(16)),
+            ("attention.head_count_kv", List(vec![Integer(4); 28])),
+            ("attention.layer_norm_rms_epsilon", Number(1e-5)),
+            ("attention.scale", Number(0.015_625)),
+            ("block_count", Integer(28)),
+            ("context_length", Integer(32768)),
+            ("embedding_length", Integer(1024)),
+            ("embedding_scale", Number(12.0)),
+            ("expert_count", Integer(0)),
+            ("expert_shared_feed_forward_length", Integer(2048)),
+            ("expert_used_count", Integer(0)),
+            ("feed_forward_length", Integer(2048)),
+            ("logit_scale", Number(4.0)),
+            ("residual_scale", Number(0.25)),
+            ("rope.dimension_count", Integer(64)),
+            ("rope.freq_base", Number(1e7)),
+            ("rope.scaling.finetuned", Flag(true)),
+            ("ssm.conv_kernel", Integer(4)),
+            ("ssm.group_count", Integer(1)),
+            ("ssm.inner_size", Integer(2048)),
+            ("ssm.state_size", Integer(256)),
+            ("ssm.time_step_rank", Integer(128)),
+            ("vocab_size", Integer(0)),
+        ];
+        let values = of_granite.iter().chain(change);
+        let mut values: BTreeMap<_, _> =
+            values.map(|(key, value)| (format!("granite.{key}"), value.clone())).collect();
+        values.insert("general.architecture".to_owned(), Text("granite".to_owned()));
+        let metadata = Metadata::new(values);
+        let architecture = GgufArchitecture::of(&metadata)?;
+        architecture.config(&metadata, &BTreeMap::new(), BTreeMap::new())
+    }
+
+    #[test]
+    fn dense_models_of_granite_4_are_granite_in_files() {
+        let config = granite(&[]).unwrap();
+        let wanted = json!({
+            "model_type": "granite", "hidden_size": 1024, "intermediate_size": 2048,
+            "num_key_value_heads": 4, "head_dim": 64, "attention_multiplier": 0.015_625,
+            "embedding_multiplier": 12.0, "residual_multiplier": 0.25, "logits_scaling": 4.0,
+        });
+        for (key, value) in wanted.as_object().unwrap() {
+            assert_eq!(config[key], *value, "{key}");
+        }
+        let refused = |key, value| granite(&[(key, value)]).unwrap_err();
+        assert_eq!(
+            [
+                refused("expert_count", MetadataValue::Integer(64)),
+                refused("rope.scaling.finetuned", MetadataValue::Flag(false)),
+                refused("ssm.version", MetadataValue::Integer(2)),
+            ],
+            [
+                "it is a mixture of experts",
+                "positions turn nothing in its layers",
+                "its key `granite.ssm.version` is not understood",
+            ]
+        );
+    }
 }

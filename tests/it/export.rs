@@ -2,6 +2,7 @@
 //! read back by a small reader of our own; `tests/reference/gguf_check.py` asks llama.cpp itself.
 
 mod gguf;
+mod granite;
 mod llama_cpp;
 mod memory;
 mod merge;

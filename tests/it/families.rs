@@ -4,6 +4,7 @@
 #[cfg(feature = "gpu")]
 mod devices;
 mod experts;
+mod granite;
 mod pairs;
 mod resume;
 mod steps;

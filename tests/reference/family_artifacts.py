@@ -93,6 +93,9 @@ MINISTRAL = dict(head_dim=8, rope_parameters=dict(YARN, llama_4_scaling_beta=0.1
 FAMILIES |= {
     "llama": {}, "qwen2": {}, "smollm3": dict(no_rope_layer_interval=2, pad_token_id=0),
     "granite": MULTIPLIERS,
+    "granitemoehybrid": dict(
+        MULTIPLIERS, layer_types=[FULL] * 3, num_local_experts=0, num_experts_per_tok=0,
+        shared_intermediate_size=48, mamba_n_heads=4, position_embedding_type="rope"),
     "granite_swa": dict(sliding_window=16, layer_types=[SLIDING, SLIDING, FULL]),
     "mistral": dict(sliding_window=None),
     "ministral3": MINISTRAL,

@@ -460,6 +460,8 @@ CASES |= {
         tie_word_embeddings=False, use_sliding_window=True, sliding_window=4,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
 }
+GRANITE4 = dict(layer_types=["full_attention"] * 3, num_local_experts=0, num_experts_per_tok=0,
+                shared_intermediate_size=36, mamba_n_heads=4)
 CASES |= {
     "llama-biases": ("llama", dict(
         attention_bias=True, mlp_bias=True, head_dim=10, **rope("linear", factor=2.5))),
@@ -493,6 +495,15 @@ CASES |= {
         sliding_window=4, layer_types=["full_attention", "sliding_attention", "sliding_attention"],
         layer_rope_theta=[0, 10000.0, 500.0], embedding_multiplier=2.0, logits_scaling=2.0,
         residual_multiplier=0.5, attention_multiplier=0.3)),
+    # The dense ones of Granite 4: every layer attends, and there is no expert beside the shared MLP.
+    "granite-hybrid": ("granitemoehybrid", dict(
+        GRANITE4, tie_word_embeddings=True, position_embedding_type="rope", rms_norm_eps=1e-5,
+        embedding_multiplier=0.5, logits_scaling=4.0, residual_multiplier=0.7,
+        attention_multiplier=0.125)),
+    "granite-hybrid-nope": ("granitemoehybrid", dict(
+        GRANITE4, tie_word_embeddings=False, position_embedding_type="nope", head_dim=8,
+        num_key_value_heads=1, embedding_multiplier=3.0, logits_scaling=2.0,
+        residual_multiplier=0.5, attention_multiplier=0.2)),
     "phi3": ("phi3", dict(tie_word_embeddings=False, sliding_window=None)),
     "phi3-window": ("phi3", dict(
         num_key_value_heads=4, sliding_window=6, **rope("default", partial_rotary_factor=0.75))),

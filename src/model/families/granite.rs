@@ -53,12 +53,18 @@ impl Family for GraniteSwa {
 }
 
 fn read(config: &ModelJson, defaults: Defaults) -> Result<Dense> {
+    let mut dense = read_multiplied(config, defaults)?;
+    dense.mlp_bias = config.flag("mlp_bias", false)?;
+    Ok(dense)
+}
+
+/// What those of all types have: sizes, multipliers and biases of attention.
+pub(super) fn read_multiplied(config: &ModelJson, defaults: Defaults) -> Result<Dense> {
     #[expect(clippy::cast_possible_truncation)] // the reference computes in f32
     let multiplier = |key| config.positive(key, 1.0).map(|value| value as f32);
     let mut dense = Dense::read(config, defaults)?;
     dense.qkv_bias = config.flag("attention_bias", false)?;
     dense.output_bias = dense.qkv_bias;
-    dense.mlp_bias = config.flag("mlp_bias", false)?;
     dense.embedding_scale = multiplier("embedding_multiplier")?;
     dense.residual_multiplier = multiplier("residual_multiplier")?;
     dense.score_scale = Some(multiplier("attention_multiplier")?);

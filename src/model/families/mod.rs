@@ -10,6 +10,7 @@ mod gemma4_experts;
 mod gemma4_layers;
 mod gpt_oss;
 mod granite;
+mod granite_hybrid;
 mod lfm2;
 mod lfm2_moe;
 mod llama;
@@ -46,6 +47,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &gemma4::Gemma4,
     &granite::Granite,
     &granite::GraniteSwa,
+    &granite_hybrid::GraniteHybrid,
     &lfm2::Lfm2,
     &lfm2_moe::Lfm2Moe,
     &llama::Llama,

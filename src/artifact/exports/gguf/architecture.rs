@@ -152,7 +152,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         ..HALVES
     },
     Architecture {
-        model_types: &["granite"],
+        model_types: &["granite", "granitemoehybrid"],
         name: "granite",
         multipliers: true,
         yarn: false,

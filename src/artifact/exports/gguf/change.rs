@@ -1,6 +1,8 @@
 //! What becomes of a tensor of the model: where it stands in the file, in which order its numbers
 //! stand there, and what they are then.
 
+use std::ops::Range;
+
 use crate::gguf::{BLOCK_BYTES, CODE_BYTES, CODES, Turn, ValueHeads, to_ggml, turn};
 use crate::model::description::turned;
 
@@ -28,6 +30,8 @@ pub enum TensorOrder {
     Columns(ValueHeads),
     /// A matrix of one row is a vector.
     Vector,
+    /// The first or the second half of the rows, where the file has two matrices for one.
+    Half(usize),
     /// A row for each expert, a matrix or its biases.
     Experts(OfExperts),
     /// The same in MXFP4: the scales, or the codes.
@@ -107,11 +111,17 @@ impl TensorOrder {
             // A convolution of each channel by itself has one input.
             (Self::Same | Self::Rows(_), &[channels, 1, width]) => vec![channels, width],
             (Self::Vector, &[1, width]) => vec![width],
+            (Self::Half(_), &[rows, width]) => vec![rows / 2, width],
             (Self::Experts(of), &[experts, _]) => vec![experts, of.outputs()],
             (Self::Experts(of), &[experts, ..]) => vec![experts, of.outputs(), of.dims[1]],
             (Self::Mxfp4 { of, .. }, &[experts, ..]) => vec![experts, of.outputs(), of.dims[1]],
             _ => shape.to_vec(),
         }
+    }
+
+    /// How many matrices of the file the rows of one of the model go into.
+    pub fn matrices(self) -> usize {
+        if matches!(self, Self::Half(_)) { 2 } else { 1 }
     }
 
     /// Whole rows in that order, with what is done to their numbers; those of heads of values keep
@@ -135,6 +145,22 @@ impl TensorOrder {
             }
             _ => values,
         }
+    }
+}
+
+/// Of `count` rows of the model from row `first` on, those in a half of `rows`, and which row of
+/// the half the first of them is.
+pub fn rows_of_half(
+    which: usize,
+    (first, count): (usize, usize),
+    rows: usize,
+) -> (Range<usize>, usize) {
+    let begin = which * rows;
+    let within = |row: usize| row.clamp(begin, begin + rows);
+    let (from, to) = (within(first), within(first + count));
+    match from == to {
+        true => (0..0, 0),
+        false => (from - first..to - first, from - begin),
     }
 }
 
@@ -173,6 +199,17 @@ mod tests {
         assert_eq!(apply(0), [0.0, 1.0, 2.0, 10.0, 11.0, 12.0]);
         assert_eq!(apply(1), [20.0, 21.0, 22.0, 30.0, 31.0, 32.0]);
         assert_eq!(TensorOrder::Experts(of(0)).shape(&[5, 3, 4]), [5, 2, 3]);
+    }
+
+    /// Eight rows of a model are two matrices of four, whatever pieces they come in.
+    #[test]
+    fn a_matrix_is_taken_apart_into_its_halves() {
+        let of = |which, first, count| rows_of_half(which, (first, count), 4);
+        assert_eq!([of(0, 0, 8), of(1, 0, 8)], [(0..4, 0), (4..8, 0)]);
+        assert_eq!([of(0, 3, 3), of(1, 3, 3)], [(0..1, 3), (1..3, 0)]);
+        assert_eq!([of(0, 4, 2), of(1, 4, 2), of(1, 6, 2)], [(0..0, 0), (0..2, 0), (0..2, 2)]);
+        assert_eq!([of(1, 0, 4), of(1, 2, 2)], [(0..0, 0), (0..0, 0)]);
+        assert_eq!(TensorOrder::Half(1).shape(&[8, 3]), [4, 3]);
     }
 
     #[test]

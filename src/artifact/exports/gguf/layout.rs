@@ -175,7 +175,7 @@ impl Layout {
             self.tensors.push(Tensor { name: target.name, shape, kind, bytes });
         }
         let (change, order) = (target.change, target.order);
-        let row_bytes = bytes / rows.max(1) as u64;
+        let row_bytes = bytes / (rows / order.matrices()).max(1) as u64;
         let head = [head, row];
         Ok(TensorOutput { numbers, change, order, head, tensor, begin, bytes, row_bytes })
     }

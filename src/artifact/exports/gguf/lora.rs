@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::files::{NewFile, failed, has_file};
 use crate::gguf;
 use crate::model::Description;
-use crate::weights::{Element, OwnedTensor, to_f32};
+use crate::weights::{Element, to_f32};
 
 /// The format.
 pub struct GgufLora;
@@ -80,7 +80,7 @@ fn write(source: AdapterSource, target: &Path) -> Result<Written> {
         let scale = adapter.low_rank_scale(layer).ok_or_else(|| {
             refused(format!("{} is more than two factors", adapter.kind().label().title))
         })?;
-        let place = place_of(architecture, layer, base).map_err(refused)?;
+        let places = places_of(architecture, layer, base).map_err(refused)?;
         let [a, b] = adapter.kind().parameters() else {
             return Err(refused("it has other parameters than two factors".to_owned()));
         };
@@ -88,7 +88,10 @@ fn write(source: AdapterSource, target: &Path) -> Result<Written> {
         let [Some(a), Some(b)] = factors else {
             return Err(refused(format!("it lacks a factor beside `{layer}`")));
         };
-        all.push(factors_of(place, [a, b], scale, head_width(base)));
+        let factors = [&a, &b].map(|of| to_f32(of.element, &of.bytes));
+        let sizes = [a.shape[0], a.shape[1]];
+        let place = |place| factors_of(place, factors.clone(), sizes, (scale, head_width(base)));
+        all.extend(places.into_iter().map(place));
     }
     if let Some(name) = tensors.keys().next() {
         return Err(refused(format!("it has no place for its tensor `{name}`")));
@@ -125,40 +128,51 @@ fn base_file(id: &str, source: Option<crate::files::FileEntry>) -> String {
     }
 }
 
-/// Where the weight of a layer stands in the file of a model, or why nothing can stand beside it.
-fn place_of(
+/// Where the weight of a layer stands in the file of a model, or its halves, or why nothing can
+/// stand beside it.
+fn places_of(
     architecture: &Architecture,
     layer: &str,
     base: &Description,
-) -> std::result::Result<Target, String> {
+) -> std::result::Result<Vec<Target>, String> {
     let known = architecture.targets(&format!("{layer}.weight"), base).ok();
     let of_experts = || format!("it stands beside `{layer}`, which is a matrix of experts there");
-    let mut targets = known.ok_or_else(of_experts)?;
-    if targets.is_empty() {
+    let targets = known.ok_or_else(of_experts)?;
+    let Some(first) = targets.first() else {
         return Err(format!("it stands beside `{layer}`, which is the embedding there"));
-    }
-    let target = targets.remove(0);
-    let alone = targets.is_empty() && target.part.is_none();
-    let linear = matches!(
-        target.order,
-        TensorOrder::Same | TensorOrder::Turned | TensorOrder::Rows(_) | TensorOrder::Columns(_)
-    );
-    if target.name.starts_with(NOT_ADDED_TO) {
+    };
+    if first.name.starts_with(NOT_ADDED_TO) {
         return Err(format!("it stands beside `{layer}`, to which llama.cpp adds nothing"));
     }
-    match alone && linear && target.change == NumberChange::None {
-        true => Ok(target),
-        false if target.order == TensorOrder::Vector => {
-            Err(format!("it stands beside `{layer}`, which is a vector there"))
-        }
+    if first.order == TensorOrder::Vector {
+        return Err(format!("it stands beside `{layer}`, which is a vector there"));
+    }
+    let alone = targets.len() == first.order.matrices();
+    let linear = |of: &Target| {
+        let order = matches!(
+            of.order,
+            TensorOrder::Same
+                | TensorOrder::Turned
+                | TensorOrder::Rows(_)
+                | TensorOrder::Columns(_)
+                | TensorOrder::Half(_)
+        );
+        order && of.part.is_none() && of.change == NumberChange::None
+    };
+    match alone && targets.iter().all(linear) {
+        true => Ok(targets),
         false => Err(of_experts()),
     }
 }
 
-/// Factors in the order in which the file has the rows and columns of their product.
-fn factors_of(place: Target, [a, b]: [OwnedTensor; 2], scale: f64, head: usize) -> Factors {
-    let (rank, inputs) = (a.shape[0], a.shape[1]);
-    let [mut a, mut b] = [a, b].map(|of| to_f32(of.element, &of.bytes));
+/// Factors in the order in which the file has the rows and columns of their product; halves of its
+/// rows have the same factor A.
+fn factors_of(
+    place: Target,
+    [mut a, mut b]: [Vec<f32>; 2],
+    [rank, inputs]: [usize; 2],
+    (scale, head): (f64, usize),
+) -> Factors {
     match place.order {
         TensorOrder::Rows(heads) => {
             let mut rows = vec![0.0; b.len()];
@@ -166,6 +180,10 @@ fn factors_of(place: Target, [a, b]: [OwnedTensor; 2], scale: f64, head: usize) 
                 rows[heads.place(row) * rank..][..rank].copy_from_slice(numbers);
             }
             b = rows;
+        }
+        TensorOrder::Half(which) => {
+            let half = b.len() / 2;
+            b = b[which * half..][..half].to_vec();
         }
         TensorOrder::Columns(_) => a = place.order.apply(NumberChange::None, (head, inputs), a),
         order => b = order.apply(NumberChange::None, (head, rank), b),

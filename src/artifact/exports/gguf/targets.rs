@@ -2,12 +2,13 @@
 
 use super::architecture::Architecture;
 use super::change::{NumberChange, OfExperts, Target, TensorOrder};
+use super::shape::residuals;
 use crate::error::{Error, Result};
 use crate::gguf::{ValueHeads, last_norm, outside_to_gguf, tensor_to_gguf};
 use crate::model::LM_HEAD;
 use crate::model::description::{
     BlockDescription, DeltaNetDescription, Description, ExpertMatrix, ExpertStorage,
-    ExpertsDescription, LayerDescription, NormGain,
+    ExpertsDescription, JointDescription, LayerDescription, NormGain,
 };
 
 /// Modules whose numbers are few and count much: convolutions, and routers.
@@ -69,6 +70,12 @@ impl Architecture {
             let renamed = targets.into_iter().map(|of| Target { name: named(of.name), ..of });
             return Some(renamed.collect());
         }
+        if self.name == "granite"
+            && let Some(targets) = of_joint_mlp(rest, layer)
+        {
+            let renamed = targets.into_iter().map(|of| Target { name: named(of.name), ..of });
+            return Some(renamed.collect());
+        }
         let target = self.target(path, named(tensor_to_gguf(self.name, rest)?));
         let module = rest.rsplit_once('.').map_or(rest, |(module, _)| module);
         let (change, order) = match (delta_net(layer), rest) {
@@ -87,6 +94,22 @@ impl Architecture {
             |path: &str| self.targets(path, facts).is_ok_and(|targets| !targets.is_empty());
         facts.tensors().into_iter().filter(|(path, _)| written(path)).collect()
     }
+}
+
+/// What becomes of the layers of an MLP with one to gate and up, for which llama.cpp has no place,
+/// by names within the layer of the file.
+fn of_joint_mlp(rest: &str, layer: &LayerDescription) -> Option<Vec<Target>> {
+    let BlockDescription::GatedMlp(mlp) = &residuals(layer)?[1].block else { return None };
+    let JointDescription::Fused(gate_up, _) = mlp.gate_up else { return None };
+    let module = rest.strip_suffix(".weight")?;
+    let half = |(name, which)| Target {
+        order: TensorOrder::Half(which),
+        ..Target::same(format!("{name}.weight"))
+    };
+    if module == gate_up.name {
+        return Some([("ffn_gate", 0), ("ffn_up", 1)].map(half).into());
+    }
+    (module == mlp.down.name).then(|| vec![Target::same("ffn_down.weight".to_owned())])
 }
 
 fn delta_net(layer: &LayerDescription) -> Option<&DeltaNetDescription> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::change::{TensorOrder, put_mxfp4};
+use super::change::{TensorOrder, put_mxfp4, rows_of_half};
 use super::file::{ALIGNMENT, Keys, header};
 use super::layout::{Layout, TensorOutput};
 use crate::artifact::merge::{Rows, Sink};
@@ -101,7 +101,8 @@ impl Writer {
         let Some((outputs, rows)) = self.current.take() else { return Ok(()) };
         for output in outputs {
             let written = rows * output.row_bytes;
-            assert_eq!(written, output.bytes, "a tensor of another size than was planned");
+            let planned = output.bytes * output.order.matrices() as u64;
+            assert_eq!(written, planned, "a tensor of another size than was planned");
             if output.order.is_mxfp4() {
                 self.half_done.insert(output.tensor);
             }
@@ -116,6 +117,19 @@ impl Writer {
     fn put(&mut self, output: &TensorOutput, first: u64, values: Vec<f32>) -> Result<()> {
         let begin = self.tensors[output.tensor].0 + output.begin;
         let [head, row] = output.head;
+        let (values, first) = match output.order {
+            TensorOrder::Half(which) => {
+                let number = |of: u64| usize::try_from(of).unwrap_or(usize::MAX);
+                let rows = number(output.bytes / output.row_bytes.max(1));
+                let here = (number(first), values.len() / row.max(1));
+                let (kept, first) = rows_of_half(which, here, rows);
+                (values[kept.start * row..kept.end * row].to_vec(), first as u64)
+            }
+            _ => (values, first),
+        };
+        if values.is_empty() {
+            return Ok(()); // they are of the other half
+        }
         let bytes = output.order.apply(output.change, (head, row), values);
         let bytes = output.numbers.encode(&bytes);
         let TensorOrder::Rows(heads) = output.order else {
