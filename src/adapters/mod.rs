@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 pub use attach::{attach, publish, put_back, unfreeze_all};
 pub use dora::Dora;
 pub use file_names::{adapter_file_name, file_name, file_name_of, is_adapter, layer_of};
+pub use lora::expression as module_pattern;
 pub use lora::{
     EMBEDDING_FACTORS, FactoredTable, LoraBias, Replaced, ReplacedRows, changed_tables,
     embedding_change, factored_tables, in_order_of, is_copy_of_table, names_in_files, not_tied,

@@ -199,7 +199,7 @@ pub struct OwnedKeys {
     /// A section of their own, or the name of one that exists, to which these keys are added.
     pub section: Section,
     /// What they are shown and rendered before: a key of the section, or a section for a section of
-    /// their own. It is one that is always rendered.
+    /// their own. It is one that is always rendered. Empty for the last ones of a section.
     pub before: &'static str,
     /// Settings of other tools that have no key here: tool, name, what takes their place.
     pub notes: &'static [(&'static str, &'static str, &'static str)],
@@ -209,6 +209,12 @@ impl OwnedKeys {
     /// Keys that are added to the section `section`, which exists, before the key `before`.
     pub const fn within(section: &'static str, before: &'static str, keys: &'static [Key]) -> Self {
         Self { section: Section::new(section, "", keys), before, notes: &[] }
+    }
+
+    /// Keys that are added at the end of the section `section`, as arrays of tables must be: what
+    /// follows them would be theirs.
+    pub const fn last(section: &'static str, keys: &'static [Key]) -> Self {
+        Self::within(section, "", keys)
     }
 
     /// A section of its own before the section `before`.

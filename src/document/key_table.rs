@@ -83,8 +83,14 @@ impl KeyTable {
             let lost = || panic!("there is no `{before}` in {}", self.kind.what);
             match sections.iter_mut().find(|found| found.name == section.name) {
                 Some(found) => {
-                    let place = found.keys.iter().position(|key| key.path == *before);
-                    let place = place.unwrap_or_else(lost);
+                    let place = match *before {
+                        "" => found.keys.len(),
+                        _ => found
+                            .keys
+                            .iter()
+                            .position(|key| key.path == *before)
+                            .unwrap_or_else(lost),
+                    };
                     drop(found.keys.splice(place..place, section.keys));
                 }
                 None => {

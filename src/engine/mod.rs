@@ -12,6 +12,7 @@ mod memory;
 mod optimizer_state;
 mod output_rows;
 pub mod optimizers;
+mod parameter_groups;
 pub mod parity;
 mod profile;
 mod reference;
@@ -33,8 +34,9 @@ pub use memory::{
     AdapterMemory, CHECKED_CHUNK, Estimate, TeacherMemory, TrainedParameters, Workload, estimate,
 };
 pub use micro_batch_split::MicroBatchSplit;
-pub use optimizer_state::{OptimizerState, StateByPath};
+pub use optimizer_state::{OptimizerState, ParameterRule, ParameterRules, StateByPath};
 pub use optimizers::Optimizer;
+pub use parameter_groups::ParameterGroups;
 pub use profile::{StepLaunches, step_launches};
 pub use schedule::{Schedule, Shape, learning_rate};
 pub use sizes::Size;

@@ -14,26 +14,46 @@ pub struct OptimizerState {
     rule: Box<dyn Optimizer>,
     by_path: StateByPath,
     updates: i32,
-    rates: RateRatios,
+    rules: ParameterRules,
 }
 
-/// By path, the rates of parameters that have another than the others, as multiples of that.
-pub type RateRatios = BTreeMap<String, f64>;
+/// What a parameter has that others have not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ParameterRule {
+    /// Its learning rate as a multiple of that of the others.
+    pub rate_ratio: f64,
+    /// Its weight decay, if it has one of its own.
+    pub weight_decay: Option<f64>,
+}
+
+impl Default for ParameterRule {
+    fn default() -> Self {
+        Self { rate_ratio: 1.0, weight_decay: None }
+    }
+}
+
+/// By path, the parameters that have a rate or a decay of their own.
+pub type ParameterRules = BTreeMap<String, ParameterRule>;
+
+/// A parameter with its value and its gradient.
+type Given = (UpdatedParameter, [Tensor<1>; 2]);
 
 impl OptimizerState {
     /// An optimizer that has seen nothing.
     pub fn new(rule: Box<dyn Optimizer>) -> Self {
-        Self { rule, by_path: BTreeMap::new(), updates: 0, rates: RateRatios::new() }
+        Self { rule, by_path: BTreeMap::new(), updates: 0, rules: ParameterRules::new() }
     }
 
-    /// Gives some parameters a rate of their own.
-    pub fn set_rates(&mut self, rates: RateRatios) {
-        self.rates = rates;
+    /// Gives some parameters a rate or a decay of their own.
+    pub fn set_rules(&mut self, rules: ParameterRules) {
+        self.rules = rules;
     }
 
-    /// The rate of a parameter.
-    fn rate_of(&self, path: &str, learning_rate: f64) -> f64 {
-        self.rates.get(path).map_or(learning_rate, |ratio| learning_rate * ratio)
+    /// What an update of a parameter is told, at this rate of the others.
+    fn step_of(&self, path: &str, learning_rate: f64) -> UpdateStep {
+        let own = self.rules.get(path).copied().unwrap_or_default();
+        let (learning_rate, weight_decay) = (learning_rate * own.rate_ratio, own.weight_decay);
+        UpdateStep { learning_rate, weight_decay, number: self.updates }
     }
 
     /// Begins an update of all parameters.
@@ -50,7 +70,7 @@ impl OptimizerState {
         learning_rate: f64,
     ) -> Tensor<1> {
         let path = parameter.path.clone();
-        let step = self.step(self.rate_of(&path, learning_rate));
+        let step = self.step_of(&path, learning_rate);
         let moving = self.moving(parameter, value, gradient);
         let (value, state) = self.rule.update(moving, step);
         self.by_path.insert(path, state);
@@ -61,34 +81,34 @@ impl OptimizerState {
     /// with `factor: [1]`.
     pub fn update_together(
         &mut self,
-        all: Vec<(UpdatedParameter, [Tensor<1>; 2])>,
+        all: Vec<Given>,
         factor: &Tensor<1>,
         learning_rate: f64,
     ) -> BTreeMap<String, Tensor<1>> {
-        // Those of one rate at a time.
-        let mut groups: BTreeMap<u64, Vec<(UpdatedParameter, [Tensor<1>; 2])>> = BTreeMap::new();
+        // Those of one rate and one decay at a time.
+        let mut groups: BTreeMap<_, (UpdateStep, Vec<Given>)> = BTreeMap::new();
         for (parameter, both) in all {
-            let rate = self.rate_of(&parameter.path, learning_rate).to_bits();
-            groups.entry(rate).or_default().push((parameter, both));
+            let step = self.step_of(&parameter.path, learning_rate);
+            let alike = (step.learning_rate.to_bits(), step.weight_decay.map(f64::to_bits));
+            let (_, group) = groups.entry(alike).or_insert_with(|| (step, Vec::new()));
+            group.push((parameter, both));
         }
-        let groups = groups
-            .into_iter()
-            .flat_map(|(rate, all)| self.update_group(all, factor, f64::from_bits(rate)));
-        groups.collect()
+        let groups = groups.into_values();
+        groups.flat_map(|(step, all)| self.update_group(all, factor, step)).collect()
     }
 
     fn update_group(
         &mut self,
-        all: Vec<(UpdatedParameter, [Tensor<1>; 2])>,
+        all: Vec<Given>,
         factor: &Tensor<1>,
-        learning_rate: f64,
+        step: UpdateStep,
     ) -> BTreeMap<String, Tensor<1>> {
         let paths: Vec<String> = all.iter().map(|(parameter, _)| parameter.path.clone()).collect();
         let taken = all
             .into_iter()
             .map(|(parameter, [value, gradient])| self.moving(parameter, value, gradient));
         let taken = taken.collect();
-        let moved = self.rule.update_together(taken, factor, self.step(learning_rate));
+        let moved = self.rule.update_together(taken, factor, step);
         let kept = paths.into_iter().zip(moved).map(|(path, (value, state))| {
             self.by_path.insert(path.clone(), state);
             (path, value)
@@ -126,16 +146,12 @@ impl OptimizerState {
                 let (parameter, value) = (parameter.clone(), gradient.clone());
                 Moving { parameter, value, gradient: gradient.clone(), state }
             });
-            let step = UpdateStep { learning_rate: 0.0, number };
+            let step = UpdateStep { learning_rate: 0.0, weight_decay: None, number };
             let moved = self.rule.update_together(all.collect(), factor, step);
             moved.iter().try_for_each(|(value, _)| done(value))?;
             states = moved.into_iter().map(|(_, state)| state).collect();
         }
         Ok(())
-    }
-
-    fn step(&self, learning_rate: f64) -> UpdateStep {
-        UpdateStep { learning_rate, number: self.updates }
     }
 
     /// Number of updates done.

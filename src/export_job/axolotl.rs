@@ -64,6 +64,10 @@ const SETTINGS: &[(&str, Rule)] = &[
     ("train.decay_ratio", Here), // with the scheduler
     ("train.cycles", Here),
     ("train.power", Here),
+    (
+        "train.param_groups*",
+        Without("`lr_groups` fit any part of a name, and have no weight decay: write them by hand"),
+    ),
     ("eval.early_stopping_patience", Is("early_stopping_patience")),
 ];
 

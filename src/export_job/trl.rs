@@ -58,6 +58,7 @@ const SETTINGS: &[(&str, Rule)] = &[
     ("train.decay_ratio", Here),
     ("train.cycles", Here),
     ("train.power", Here),
+    ("train.param_groups*", Without("its trainer makes the groups; give it an optimizer by hand")),
     (
         "eval.early_stopping_patience",
         Without("add `EarlyStoppingCallback` to the script, with this patience"),

@@ -3,6 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, DataSet, Draft};
+use super::groups::lr_groups;
 use super::trackers::{self, NOTHING_SENT};
 use super::trainer::{self, in_eight_bits, in_four_bits, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
@@ -147,6 +148,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("num_epochs", Make(trainer::epochs)),
     ("learning_rate", Key("train.learning_rate")),
     ("lr", Key("train.learning_rate")),
+    ("lr_groups", Make(lr_groups)),
     ("lr_scheduler", Make(trainer::scheduler)),
     ("cosine_min_lr_ratio", Key("train.min_lr_ratio")),
     ("optimizer", Make(trainer::optimizer)),

@@ -19,8 +19,10 @@ pub enum Action {
     Nothing,
 }
 
-/// A data set: keys of its table and their values in TOML.
-pub type DataSet = Vec<(&'static str, String)>;
+/// Keys of a table and their values in TOML.
+pub type TableLines = Vec<(&'static str, String)>;
+/// A data set.
+pub type DataSet = TableLines;
 
 /// A configuration in the making.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Draft {
     pub train: Vec<DataSet>,
     /// Data sets to validate on.
     pub validation: Vec<DataSet>,
+    /// Groups of parameters.
+    pub groups: Vec<TableLines>,
     /// Remarks about what was taken over in another sense.
     pub remarks: Vec<String>,
     /// Whether an adapter is trained, once that is known.
@@ -110,10 +114,14 @@ impl Draft {
             }
             text += &lines.concat();
         }
-        for (name, sets) in [("train", &self.train), ("validation", &self.validation)] {
-            for set in sets {
-                text += &format!("\n[[data.{name}]]\n");
-                for (key, value) in set {
+        for (name, tables) in [
+            ("train.param_groups", &self.groups),
+            ("data.train", &self.train),
+            ("data.validation", &self.validation),
+        ] {
+            for table in tables {
+                text += &format!("\n[[{name}]]\n");
+                for (key, value) in table {
                     text += &format!("{key} = {value}\n");
                 }
             }

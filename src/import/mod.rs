@@ -4,6 +4,7 @@
 
 mod axolotl;
 mod draft;
+mod groups;
 mod llama_factory;
 mod mlx;
 mod trackers;

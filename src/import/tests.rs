@@ -102,6 +102,28 @@ LEFT 33 special_tokens: {…}: tokens are those of the model's tokenizer
 }
 
 #[test]
+fn groups_of_axolotl_with_a_rate_of_their_own_become_groups_of_parameters() {
+    let with = |groups: &str| {
+        let set = "datasets: [{path: chats.jsonl, type: alpaca}]";
+        imported("run.yml", &format!("base_model: base\n{set}\nlr_groups: {groups}\n"))
+    };
+    let made = with(
+        "[{name: outputs, modules: [self_attn.o_proj.weight], lr: 1.0e-6}, {name: first, modules: \
+         ['layers.0', 'layers.1'], lr: '5e-5'}]",
+    );
+    let tables = "\n[[train.param_groups]]\nmodules = [\"self_attn.o_proj.weight\"]\nlearning_rate = \
+                  1e-6\n\n[[train.param_groups]]\nmodules = [\"layers.0\", \"layers.1\"]\n\
+                  learning_rate = 5e-5\n";
+    assert!(made.toml.contains(tables), "{}", made.toml);
+    assert!(made.left.is_empty() && made.problem.is_none(), "{}", told(&made));
+    for wrong in ["3", "[{name: a, modules: [q_proj]}]", "[{modules: q_proj, lr: 1.0e-4}]"] {
+        let told = told(&with(wrong));
+        let why = "a list of groups is read, each with `modules` and `lr`";
+        assert!(told.contains("LEFT 3 lr_groups: ") && told.contains(why), "{told}");
+    }
+}
+
+#[test]
 fn a_llama_factory_file_becomes_a_configuration() {
     let text = "model_name_or_path: Qwen/Qwen3-0.6B\ntrust_remote_code: true\nstage: sft\n\
                 finetuning_type: lora\nlora_rank: 4\nlora_target: q_proj,v_proj\n\

@@ -8,7 +8,7 @@ use crate::engine::optimizers;
 use crate::event::{Event, Observer, bytes};
 use crate::files::KERNELS;
 use crate::train::read_data::rows_per_step;
-use crate::train::{Prepared, frozen_weights, memory_fit};
+use crate::train::{Prepared, frozen_weights, memory_fit, parameter_rules};
 
 /// Says where a run lies whose directory, named within the working folder, is somewhere else.
 pub(super) fn say_where(directory: &Path, observer: &mut dyn Observer) {
@@ -50,6 +50,9 @@ impl Prepared<'_> {
             fact("teacher", line);
         }
         fact("trainable", trainable_of(self.trained.count, all));
+        for (group, count) in parameter_rules::described(self).unwrap_or_default() {
+            fact("group", format!("{} of {group}", millions(count)));
+        }
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));
         let precision = &self.precision;
         fact("precision", format!("{}: {}", precision.arithmetic.name(), precision.reason));

@@ -24,6 +24,7 @@ mod memory_plans;
 mod post_eval;
 mod device_init;
 mod effect;
+mod parameter_rules;
 mod prepare;
 mod publish;
 mod pull;

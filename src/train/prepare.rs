@@ -30,7 +30,7 @@ use crate::train::resident::{self, BaseKey};
 use crate::train::schedule_of::schedule_of;
 use crate::train::start_adapter::{StartAdapter, adapters_of};
 use crate::train::teacher::Teacher;
-use crate::train::{added_tokens, base, device_init, frozen_weights, memory_fit};
+use crate::train::{added_tokens, base, device_init, frozen_weights, memory_fit, parameter_rules};
 use crate::weights::Element;
 use crate::weights::formats::WeightFormat;
 
@@ -109,6 +109,7 @@ pub fn prepare<'a>(
     let teacher = Teacher::find(config, supply, &approval)?;
     let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
+    parameter_rules::check(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
     let corpus = read_data(config, &data, tokenizer, supply, extent)?;
     let (opened, precision) = opening()?;
@@ -260,10 +261,8 @@ impl Prepared<'_> {
             None => adapters::unfreeze_all(&mut loaded.model),
         }
         let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
-        if let Some(adapter) = &self.adapter {
-            let rates = adapters::rate_ratios(adapter.as_ref(), &self.description)?;
-            trainer.optimizer.set_rates(rates);
-        }
+        let rules = parameter_rules::of(self, &mut trainer.model)?;
+        trainer.optimizer.set_rules(rules);
         trainer.objective = objectives::chosen(&self.config.owned);
         trainer.micro_batch_split = self
             .micro_batch_split

@@ -39,7 +39,10 @@ const IN_THE_CHAIN: [&str; 10] = [
 pub fn beside_rates(loaded: &Loaded) -> BTreeMap<String, String> {
     let mut facts = loaded.deciding();
     facts.extend(loaded.measuring()); // a state has what was measured and asked so far
-    facts.retain(|key, _| !IN_THE_CHAIN.contains(&key.as_str()));
+    // Groups have multiples of the run's rates: theirs, over the highest of the run.
+    let grouped = facts.keys().any(|key| key.starts_with("train.param_groups."));
+    let counts = |key: &str| grouped && key == "train.learning_rate";
+    facts.retain(|key, _| counts(key) || !IN_THE_CHAIN.contains(&key.as_str()));
     facts
 }
 
@@ -227,4 +230,28 @@ fn place(
         .map(|(report, epoch)| crate::event::StepReport { epoch: *epoch, ..report.clone() })
         .collect();
     kept.adopt(run.root(), &reports, prepared.config.eval.every_steps, state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::settings;
+
+    /// A rate of a group is a multiple of the run's, so that equal rates of the run are not enough.
+    #[test]
+    fn the_highest_rate_decides_beside_the_chain_where_groups_have_rates() {
+        let decides = |groups: &str| {
+            let text =
+                format!("[model]\nbase = \"base\"\n[[data.train]]\npath = \"a.jsonl\"\n{groups}");
+            let loaded = settings::parse(Path::new("run.toml"), text.as_bytes(), &[]).unwrap();
+            let facts = beside_rates(&loaded);
+            assert!(!facts.contains_key("train.lr_scheduler"));
+            facts.contains_key("train.learning_rate")
+        };
+        assert!(!decides(""));
+        let group = "[[train.param_groups]]\nmodules = [\"norm\"]\n";
+        assert!(decides(&format!("{group}learning_rate = 1e-3\n")));
+    }
 }

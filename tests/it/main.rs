@@ -51,6 +51,7 @@ mod named_runs;
 #[cfg(unix)] // links, modes, signals
 mod hub;
 mod parity;
+mod param_groups;
 #[cfg(target_os = "linux")] // links, modes, signals
 mod power_cut;
 #[cfg(unix)] // links, modes, signals

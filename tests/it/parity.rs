@@ -23,7 +23,9 @@ use burn::tensor::Device;
 use firebrand::adapters::{self, Lora, LoraSettings};
 use firebrand::config::{Kernels, Recompute};
 use firebrand::data::{Batch, Target};
-use firebrand::engine::{OptimizerState, Pass, Trainer, forward_backward, optimizers, upload};
+use firebrand::engine::{
+    OptimizerState, ParameterGroups, Pass, Trainer, forward_backward, optimizers, upload,
+};
 use firebrand::model::{
     Gradients, Init, Model, ModelJson, Parameter, PassContext, Sampling, Visitor, families,
     generate, generate_all, load,
@@ -121,6 +123,13 @@ fn row_of_documents<'a>(
     }
     batch.length = batch.tokens.len();
     batch
+}
+
+/// The groups of parameters of a config with these lines.
+fn groups_of(lines: &str) -> ParameterGroups {
+    let text = format!("[model]\nbase = \"base\"\n[[data.train]]\npath = \"a.jsonl\"\n{lines}");
+    let loaded = firebrand::settings::parse("run.toml".as_ref(), text.as_bytes(), &[]).unwrap();
+    ParameterGroups::read(&loaded.config.owned)
 }
 
 fn each_case() -> impl Iterator<Item = (&'static str, Kernels)> {

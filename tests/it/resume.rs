@@ -86,6 +86,7 @@ fn other_adapters_and_formats_of_weights_go_on_with_the_same_bytes() {
         "lora.init_lora_weights=pissa",
         "lora.init_lora_weights=olora",
         "lora.rank_pattern={ q_proj = 2, \"[gu].*_proj\" = 3 }",
+        "train.param_groups=[{ modules = [\"lora_B\"], learning_rate = 5e-2, weight_decay = 0.5 }]",
         "model.weight_format=int8",
         "model.weight_format=nf4",
     ];
@@ -115,13 +116,17 @@ fn another_number_of_threads_or_of_micro_batches_at_once_changes_no_byte() {
     assert_same_end(&run, "three", "one", 6);
 }
 
+/// Parameters that have a rate and a decay of their own.
+const GROUPS: &str = "train.param_groups=[{ modules = [\"embed_tokens\"], learning_rate = 1e-3 }, \
+                      { modules = [\".*norm\", \"layers.1\"], weight_decay = 0.5 }]";
+
 /// Each optimizer keeps what it needs under its own names; the numbers of another are refused.
 #[test]
 fn every_optimizer_goes_on_to_the_same_bytes() {
     let run = Run::new();
     for entry in firebrand::engine::optimizers::OPTIMIZERS {
         let set = format!("train.optimizer={}", entry.name);
-        let more = ["--set", &*set];
+        let more = ["--set", &*set, "--set", GROUPS];
         let [straight, stopped] =
             ["straight", "stopped"].map(|end| format!("{}-{end}", entry.name));
         let named = [&straight, &stopped].map(|name| format!("name={name}"));
@@ -143,7 +148,11 @@ fn every_optimizer_goes_on_to_the_same_bytes() {
     }
     run.fails_with(
         2,
-        &train("tiny.toml", "name=adamw-stopped", &["--set", "train.optimizer=lion"]),
+        &train(
+            "tiny.toml",
+            "name=adamw-stopped",
+            &["--set", "train.optimizer=lion", "--set", GROUPS],
+        ),
         str![[r#"
 error[run-changed]: this run is finished, under other settings
   at checkpoints/adamw-stopped

@@ -30,6 +30,8 @@ const fn under(
 
 /// Three tokens of random text a prompt, so that what is generated shows.
 const TALK: &[&str] = &["eval.temperature=1.5", "eval.prompts=[\"What?\"]"];
+const GROUPED: &[&str] =
+    &["train.param_groups=[{ modules = [\"self_attn\"], learning_rate = 1e-2 }]"];
 /// After the first steps it only gets worse.
 const RUINED: &[&str] = &["eval.every_steps=1", "train.learning_rate=1"];
 const SPLIT: &[&str] = &["data.validation=[]"];
@@ -331,6 +333,9 @@ const CHANGES: &[Change] = &[
     under(&["train.optimizer=lion"], "train.lion_beta2", "0.99", "0.5"),
     change("train.decay_norms_and_biases", "true", "false"),
     change("train.ema_decay", "", "0.9"),
+    under(GROUPED, "train.param_groups.modules", "[\"q_proj\"]", "[\"mlp\", \"embed_tokens\"]"),
+    under(GROUPED, "train.param_groups.learning_rate", "1e-2", "1e-3"),
+    under(GROUPED, "train.param_groups.weight_decay", "", "5"),
     under(&["train.optimizer=sgd"], "train.sgd_momentum", "0.9", "0.2"),
     under(&["train.optimizer=sgd"], "train.sgd_nesterov", "false", "true"),
     under(&["train.optimizer=adafactor"], "train.adafactor_decay_rate", "-0.8", "-0.3"),
@@ -492,6 +497,7 @@ fn seen(run: &Run, change: &Change, value: &str) -> String {
     let key = change.key.replace("data.train.", "data.train.0.");
     let key = key.replace("data.validation.", "data.validation.0.");
     let key = key.replace("grpo.reward.", "grpo.reward.0.");
+    let key = key.replace("train.param_groups.", "train.param_groups.0.");
     let mut overrides = vec!["eval.prompts=[]".to_owned(), "train.max_steps=4".to_owned()];
     overrides.extend(change.with.iter().map(|text| (*text).to_owned()));
     let counted = ["train.epochs", "data.max_seq_len", "data.packing", "data.train.weight"];

@@ -24,7 +24,7 @@ pub use biases::{LoraBias, names_in_files, saved_names};
 pub(super) use biases::{trained_biases, unfreeze_biases};
 pub(super) use describe::describe;
 pub(super) use layers::layers;
-pub use patterns::ModulePatterns;
+pub use patterns::{ModulePatterns, expression};
 pub use peft::peft_token_indices;
 pub(super) use peft::{read_peft, to_peft};
 pub(super) use settings::sample_settings;

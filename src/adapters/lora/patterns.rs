@@ -85,14 +85,17 @@ impl<T> ModulePatterns<T> {
 }
 
 /// `(.*\.)?(PATTERN)$` from the beginning of a path, if Python reads the pattern in the same way.
-fn expression(text: &str) -> Result<Regex, String> {
+///
+/// # Errors
+/// Why it is none.
+pub fn expression(text: &str) -> Result<Regex, String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
     }
     let groups = text.match_indices("(?").map(|(at, _)| &text[at + 2..]);
     let mut odd_groups = groups.filter(|rest| !rest.starts_with([':', 'P']));
     if let Some(odd) = NOT_OF_PYTHON.into_iter().find(|odd| text.contains(odd)) {
-        return Err(format!("`{odd}` means something else to PEFT"));
+        return Err(format!("`{odd}` means something else in Python"));
     }
     if odd_groups.next().is_some() {
         return Err("of groups with `?` only `(?:…)` and `(?P<name>…)` are supported".to_owned());

@@ -92,7 +92,7 @@ impl Optimizer for Adafactor {
     }
 
     fn update(&self, moving: Moving, step: UpdateStep) -> (Tensor<1>, Vec<Kept>) {
-        let decay = self.weight_decay.of(&moving.parameter);
+        let decay = self.weight_decay.of(&moving.parameter, step);
         let matrix = moving.parameter.matrix();
         let Moving { value, gradient, state, .. } = moving;
         let kept = 1.0 - f64::from(step.number).powf(self.decay_rate);

@@ -103,8 +103,8 @@ impl Optimizer for AdamW {
 
     fn update(&self, moving: Moving, step: UpdateStep) -> (Tensor<1>, Vec<Kept>) {
         let Self { beta1, beta2, epsilon, .. } = *self;
-        let UpdateStep { learning_rate, number } = step;
-        let weight_decay = self.weight_decay.of(&moving.parameter);
+        let UpdateStep { learning_rate, number, .. } = step;
+        let weight_decay = self.weight_decay.of(&moving.parameter, step);
         let Moving { value, gradient, state, .. } = moving;
         let [first, second] = numbers_of(state);
         let first = first.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
@@ -128,11 +128,11 @@ impl Optimizer for AdamW {
             return one_by_one(|moving| self.update(moving, step), all, factor);
         }
         let decays: Vec<f64> =
-            all.iter().map(|moving| self.weight_decay.of(&moving.parameter)).collect();
+            all.iter().map(|moving| self.weight_decay.of(&moving.parameter, step)).collect();
         let mut all: Vec<_> = all.into_iter().map(Some).collect();
         let mut done: Vec<_> = all.iter().map(|_| None).collect();
         // A launch moves parameters under one decay.
-        for decay in [self.weight_decay.of_matrices(), 0.0] {
+        for decay in [self.weight_decay.of_matrices(step), 0.0] {
             let places: Vec<usize> = (0..all.len())
                 .filter(|place| all[*place].is_some() && decays[*place] == decay)
                 .collect();

@@ -107,7 +107,7 @@ impl Optimizer for AdamW8Bit {
             root: correction(beta2).sqrt() as f32,
             epsilon: epsilon as f32,
             rate: (step.learning_rate / correction(beta1)) as f32,
-            kept: (1.0 - step.learning_rate * weight_decay.of(&moving.parameter)) as f32,
+            kept: (1.0 - step.learning_rate * weight_decay.of(&moving.parameter, step)) as f32,
         };
         let Moving { value, gradient, state, .. } = moving;
         let (device, count) = (value.device(), value.dims()[0]);

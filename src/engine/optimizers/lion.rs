@@ -66,7 +66,7 @@ impl Optimizer for Lion {
 
     fn update(&self, moving: Moving, step: UpdateStep) -> (Tensor<1>, Vec<Kept>) {
         let Self { beta1, beta2, .. } = *self;
-        let (rate, decay) = (step.learning_rate, self.weight_decay.of(&moving.parameter));
+        let (rate, decay) = (step.learning_rate, self.weight_decay.of(&moving.parameter, step));
         let Moving { value, gradient, state, .. } = moving;
         let [momentum] = numbers_of(state);
         let mixed = momentum.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, ValueKind};
 use crate::document::{Value, Values, set_defaults};
+use crate::engine::parameter_groups;
 
 mod adafactor;
 mod adamw;
@@ -121,6 +122,8 @@ pub struct Moving {
 pub struct UpdateStep {
     /// Learning rate.
     pub learning_rate: f64,
+    /// Weight decay of parameters that have one of their own.
+    pub weight_decay: Option<f64>,
     /// Number of this update, from 1.
     pub number: i32,
 }
@@ -177,6 +180,7 @@ pub fn keys() -> Vec<OwnedKeys> {
         ..OwnedKeys::within("train", BEFORE, entry.keys)
     }));
     all.push(OwnedKeys::within("train", BEFORE, MORE));
+    all.push(OwnedKeys::last("train", parameter_groups::KEYS));
     all
 }
 

@@ -139,7 +139,7 @@ impl Optimizer for Muon {
         let Some([rows, columns]) = Self::own(&moving.parameter) else {
             return self.others.update(moving, step);
         };
-        let decay = self.weight_decay.of(&moving.parameter);
+        let decay = self.weight_decay.of(&moving.parameter, step);
         let Moving { value, gradient, state, .. } = moving;
         let [momentum] = numbers_of(state);
         let kept = self.momentum;

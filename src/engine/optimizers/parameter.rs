@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::UpdateStep;
 use crate::document::Values;
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
 use crate::model::{matrix_of_token_rows, piece_of};
@@ -36,6 +37,11 @@ impl UpdatedParameter {
     /// Its rows and columns, if it is a matrix.
     pub fn matrix(&self) -> Option<[usize; 2]> {
         <[usize; 2]>::try_from(self.dims.as_slice()).ok()
+    }
+
+    /// Whether it is a norm, a bias or another vector, and no matrix.
+    pub fn is_vector(&self) -> bool {
+        self.dims.len() < 2
     }
 
     /// Whether it has a row for each token: an embedding or an output head, or rows of one.
@@ -155,14 +161,17 @@ impl WeightDecay {
         }
     }
 
-    /// That of matrices.
-    pub fn of_matrices(&self) -> f64 {
-        self.rate
+    /// That of matrices in an update.
+    pub fn of_matrices(&self, step: UpdateStep) -> f64 {
+        step.weight_decay.unwrap_or(self.rate)
     }
 
-    /// That of one parameter.
-    pub fn of(&self, parameter: &UpdatedParameter) -> f64 {
-        if self.vectors || parameter.dims.len() > 1 { self.rate } else { 0.0 }
+    /// That of one parameter in an update.
+    pub fn of(&self, parameter: &UpdatedParameter, step: UpdateStep) -> f64 {
+        match parameter.is_vector() && !self.vectors {
+            true => 0.0,
+            false => self.of_matrices(step),
+        }
     }
 }
 
@@ -183,7 +192,11 @@ mod tests {
         let norm = UpdatedParameter::new("model.norm.weight", &[4]);
         assert_eq!((norm.matrix(), norm.count()), (None, 4));
         let some = WeightDecay { rate: 0.5, vectors: false };
-        assert_eq!((some.of(&norm), some.of(&head)), (0.0, 0.5));
-        assert_eq!(WeightDecay { vectors: true, ..some }.of(&norm), 0.5);
+        let step = UpdateStep { learning_rate: 1.0, weight_decay: None, number: 1 };
+        assert_eq!((some.of(&norm, step), some.of(&head, step)), (0.0, 0.5));
+        assert_eq!(WeightDecay { vectors: true, ..some }.of(&norm, step), 0.5);
+        // A decay of their own takes the place of the rate, and vectors stay out of it.
+        let own = UpdateStep { weight_decay: Some(0.1), ..step };
+        assert_eq!((some.of(&norm, own), some.of(&head, own)), (0.0, 0.1));
     }
 }

@@ -67,7 +67,7 @@ impl Optimizer for ScheduleFree {
     }
 
     fn update(&self, moving: Moving, step: UpdateStep) -> (Tensor<1>, Vec<Kept>) {
-        let (rate, decay) = (step.learning_rate, self.weight_decay.of(&moving.parameter));
+        let (rate, decay) = (step.learning_rate, self.weight_decay.of(&moving.parameter, step));
         let Moving { value, gradient, state, .. } = moving;
         let [last, second, averaging] = numbers_of(state);
         let second =

@@ -65,7 +65,7 @@ impl Optimizer for Sgd {
     }
 
     fn update(&self, moving: Moving, step: UpdateStep) -> (Tensor<1>, Vec<Kept>) {
-        let decay = self.weight_decay.of(&moving.parameter);
+        let decay = self.weight_decay.of(&moving.parameter, step);
         let Moving { value, gradient, state, .. } = moving;
         let gradient = match decay > 0.0 {
             true => gradient + value.clone().mul_scalar(decay),

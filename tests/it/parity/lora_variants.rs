@@ -236,9 +236,10 @@ fn twenty_steps_of_lora_plus_have_the_losses_of_peft() {
             let base = (base.as_path(), None);
             let loaded = with_adapter(base, &folder, found.adapter.as_ref(), &cpu()).unwrap();
             let model = by(kernels, loaded.model);
-            let rates = adapters::rate_ratios(adapter.as_ref(), &model.description).unwrap();
+            let ratios = adapters::rate_ratios(adapter.as_ref(), &model.description).unwrap();
             let mut trainer = Trainer::new(model, step_settings(1e-3), adamw());
-            trainer.optimizer.set_rates(rates);
+            let rules = groups_of("").rules(&mut trainer.model, 1e-3, ratios);
+            trainer.optimizer.set_rules(rules);
             for reference in expected.floats("losses") {
                 let micro_batches = [row(&batch, 0), row(&batch, 1)];
                 let (report, _) = trainer.step(&micro_batches, 0.0).unwrap();

@@ -1,6 +1,7 @@
 //! Whole steps: losses of twenty, optimizers, and what must not change them.
 
 use firebrand::document::Value;
+use firebrand::engine::ParameterRule;
 use firebrand::engine::optimizers::UpdatedParameter;
 
 use super::*;
@@ -140,6 +141,120 @@ fn adamw_in_eight_bits_makes_the_steps_and_codes_of_bitsandbytes() {
             let absmax = host(state[2 * moment + 1].clone().numbers());
             assert_near("scales", &absmax, &list(&case["absmax"][moment]), 1e-5);
         }
+    }
+}
+
+/// Values of everything that learns, by path.
+fn learning(model: &mut Model) -> BTreeMap<String, Vec<f32>> {
+    struct Values(BTreeMap<String, Vec<f32>>);
+    impl Visitor for Values {
+        fn vector(&mut self, path: &str, parameter: &mut Parameter<1>) {
+            if parameter.trainable {
+                self.0.insert(path.to_owned(), host(parameter.value.clone()));
+            }
+        }
+        fn matrix(&mut self, path: &str, parameter: &mut Parameter<2>) {
+            if parameter.trainable {
+                self.0.insert(path.to_owned(), host(parameter.value.clone()));
+            }
+        }
+    }
+    let mut values = Values(BTreeMap::new());
+    model.visit(&mut values);
+    values.0
+}
+
+/// The lines of groups: what JSON has are values of TOML as well.
+fn lines_of(groups: &serde_json::Value) -> String {
+    let line = |(key, value): (&String, &serde_json::Value)| format!("{key} = {value}\n");
+    let table = |group: &serde_json::Value| {
+        let lines: String = group.as_object().unwrap().iter().map(line).collect();
+        format!("[[train.param_groups]]\n{lines}")
+    };
+    groups.as_array().unwrap().iter().map(table).collect()
+}
+
+/// `tests/reference/param_groups.py` made the file.
+#[test]
+fn ten_steps_of_groups_of_parameters_are_those_of_pytorch() {
+    let path = crate::common::repository("tests/reference/param_groups.json");
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let expected = expected("gqa-tied");
+    let batch = expected.batch();
+    for (kind, kernels) in ["full", "lora"].into_iter().flat_map(|it| KERNELS.map(|by| (it, by))) {
+        let of = &json[kind];
+        let mut model = match kind {
+            "full" => model("gqa-tied"),
+            _ => with_lora("gqa-tied", &expected),
+        };
+        if kind == "full" {
+            adapters::unfreeze_all(&mut model);
+        }
+        let before = learning(&mut model);
+        let rate = of["learning_rate"].as_f64().unwrap();
+        let mut settings = step_settings(rate);
+        settings.schedule.total_steps = 10;
+        settings.schedule.shape = firebrand::engine::Shape::Linear;
+        let mut trainer = Trainer::new(by(kernels, model), settings, adamw());
+        let groups = groups_of(&lines_of(&of["groups"]));
+        let rules = groups.rules(&mut trainer.model, rate, BTreeMap::new());
+        trainer.optimizer.set_rules(rules);
+        for wanted in of["losses"].as_array().unwrap() {
+            let (report, _) = trainer.step(&[row(&batch, 0), row(&batch, 1)], 0.0).unwrap();
+            let difference = report.loss / wanted.as_f64().unwrap() - 1.0;
+            assert!(difference.abs() < 1e-3, "{kind} {kernels} {}: {difference}", report.step);
+        }
+        let after = learning(&mut trainer.model);
+        let moved = of["moved"].as_object().unwrap();
+        assert_eq!(after.len(), moved.len());
+        for (path, after) in after {
+            let squares = after.iter().zip(&before[&path]).map(|(a, b)| f64::from(a - b).powi(2));
+            let difference = squares.sum::<f64>().sqrt() / moved[&path].as_f64().unwrap() - 1.0;
+            assert!(difference.abs() < 1e-3, "{kind} {kernels} {path}: {difference}");
+        }
+    }
+}
+
+/// By one and together, bit for bit: a rate and a decay of a parameter's own are those of a run
+/// that has them for all.
+#[test]
+fn every_optimizer_takes_a_rate_and_a_decay_of_a_parameters_own() {
+    let numbers = |seed: u64| from_vec(made_of_integers(24, seed), [24], &cpu());
+    let steps = |name: &str, decay: f64, rate: f64, own: Option<ParameterRule>, dims: &[usize]| {
+        let set = [("train.weight_decay", decay)];
+        let [mut one, mut together] =
+            [(); 2].map(|()| OptimizerState::new(optimizers::with(name, &set)));
+        let rules: BTreeMap<_, _> = own.map(|own| ("x".to_owned(), own)).into_iter().collect();
+        one.set_rules(rules.clone());
+        together.set_rules(rules);
+        let of = |path| UpdatedParameter::new(path, dims);
+        let (mut value, mut values) = (numbers(100), [numbers(100), numbers(101)]);
+        for step in 0..3 {
+            one.begin_update();
+            together.begin_update();
+            value = one.update(of("x"), value, numbers(step), rate);
+            let all = ["x", "y"].into_iter().zip(values);
+            let all = all.map(|(path, value)| (of(path), [value, numbers(step)]));
+            let factor = from_vec(vec![1.0], [1], &cpu());
+            let mut moved = together.update_together(all.collect(), &factor, rate);
+            values = ["x", "y"].map(|path| moved.remove(path).unwrap());
+        }
+        let [x, y] = values.map(host);
+        assert_eq!(x, host(value), "{name}");
+        (x, y)
+    };
+    for (entry, dims) in
+        optimizers::OPTIMIZERS.iter().flat_map(|entry| [(entry, &[4, 6][..]), (entry, &[24])])
+    {
+        let name = entry.name;
+        let own = ParameterRule { rate_ratio: 4.0, weight_decay: Some(0.25) };
+        let (x, y) = steps(name, 0.5, 1e-2, Some(own), dims);
+        assert_eq!(x, steps(name, 0.25, 4e-2, None, dims).0, "{name} {dims:?}");
+        // The others do not notice.
+        let plain = steps(name, 0.5, 1e-2, None, dims);
+        assert_eq!(y, plain.1, "{name} {dims:?}");
+        assert_ne!(x, plain.0, "{name} {dims:?}");
     }
 }
 
