@@ -197,8 +197,14 @@ impl DoraBranch {
             Some(constants) => constants.clone(),
             None => (self.low.a.value.clone(), self.low.b.value.clone()),
         };
-        let weight = linear.values() + b.matmul(a).mul_scalar(self.low.scale);
-        let norm = weight.square().sum_dim(1).sqrt().transpose();
+        let norm = linear.of_rows(|first, weight| {
+            let rows = weight.dims()[0];
+            let whole = rows == b.dims()[0];
+            let b = if whole { b.clone() } else { b.clone().narrow(0, first, rows) };
+            let weight = weight + b.matmul(a.clone()).mul_scalar(self.low.scale);
+            weight.square().sum_dim(1).sqrt()
+        });
+        let norm = norm.transpose();
         let zero = norm.clone().equal_scalar(0.0);
         self.magnitude.value.clone().unsqueeze::<2>() / norm.mask_fill(zero, f32::INFINITY)
     }

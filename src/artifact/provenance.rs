@@ -177,8 +177,14 @@ impl RunFacts {
         ];
         let mut list = Vec::new();
         if let Some((file, found)) = &self.gradient_check {
-            let [tokens, tensors] = ["tokens", "tensors"].map(|name| found[name].to_string());
-            let notes = json!({"role": "gradient-check", "tokens": tokens, "tensors": tensors});
+            // Or why there was none.
+            let told = ["tokens", "tensors", "left_out"].into_iter().filter_map(|name| {
+                let text = |value: &Value| value.as_str().map(str::to_owned);
+                let value = found.get(name)?;
+                Some((name.to_owned(), text(value).unwrap_or_else(|| value.to_string()).into()))
+            });
+            let role = ("role".to_owned(), "gradient-check".into());
+            let notes = Value::Object(std::iter::once(role).chain(told).collect());
             list.push(dependency(&file.path, &file.sha256, notes));
         }
         for (role, checkpoints) in all {

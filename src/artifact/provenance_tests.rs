@@ -64,6 +64,19 @@ fn the_statement_holds_the_inputs_and_is_about_the_files() {
     assert_eq!(whole["subject"], value["subject"]);
 }
 
+#[test]
+fn what_comparing_gradients_found_is_told_or_why_they_were_not_compared() {
+    let told = |found: Value| {
+        let gradient_check = Some((entry("gradient-check.json"), found));
+        let all = RunFacts { gradient_check, ..outcome() }.of_sessions();
+        all[0]["annotations"].clone()
+    };
+    let notes = json!({"role": "gradient-check", "tokens": "67", "tensors": "28"});
+    assert_eq!(told(json!({"tokens": 67, "tensors": 28, "difference": 1e-6})), notes);
+    let notes = json!({"role": "gradient-check", "left_out": "it would take long"});
+    assert_eq!(told(json!({"left_out": "it would take long"})), notes);
+}
+
 /// Signed or not, and whatever else is attested; one about other files is none of this artifact's.
 #[test]
 fn the_provenance_beside_is_the_one_about_the_same_files() {

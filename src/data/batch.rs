@@ -142,10 +142,24 @@ impl Batch {
     fn part(&self, first: usize, rows: usize) -> (usize, Self) {
         let rows = rows.min(self.rows - first);
         let places = first * self.length..(first + rows) * self.length;
+        let sources = self.sources.iter().skip(first).take(rows).cloned().collect();
+        let size = Self { rows, length: self.length, sources, ..Self::default() };
+        (places.start, self.within(places, size))
+    }
+
+    /// A part of the first row, which may begin and end within documents.
+    pub fn of_first_row(&self, places: Range<usize>) -> Self {
+        assert!(places.end <= self.length, "the row has {} places", self.length);
+        let sources = self.sources.iter().take(1).cloned().collect();
+        let size = Self { rows: 1, length: places.len(), sources, ..Self::default() };
+        self.within(places, size)
+    }
+
+    /// What lies in some places.
+    fn within(&self, places: Range<usize>, size: Self) -> Self {
         let before = u32::try_from(places.start).expect("a batch has less than 2^32 tokens");
         let inside = |target: &&Target| places.contains(&(target.index as usize));
         let moved = |target: &Target| Target { index: target.index - before, ..*target };
-        let sources = self.sources.iter().skip(first).take(rows);
         let sampled = self.targets.iter().zip(&self.sampled);
         let sampled = sampled.filter(|(target, _)| inside(target));
         let weights = self.targets.iter().zip(&self.weights);
@@ -154,9 +168,7 @@ impl Batch {
         let margins = margins.filter(|(target, _)| inside(target));
         let teacher = self.targets.iter().zip(&self.teacher);
         let teacher = teacher.filter(|(target, _)| inside(target));
-        let part = Self {
-            rows,
-            length: self.length,
+        Self {
             tokens: self.tokens[places.clone()].to_vec(),
             positions: self.positions[places.clone()].to_vec(),
             documents: self.documents[places.clone()].to_vec(),
@@ -165,10 +177,8 @@ impl Batch {
             margins: margins.map(|(_, margin)| *margin).collect(),
             sampled: sampled.map(|(_, sampled)| *sampled).collect(),
             teacher: teacher.map(|(_, top)| top.clone()).collect(),
-            sources: sources.cloned().collect(),
-            shared: Vec::new(),
-        };
-        (places.start, part)
+            ..size
+        }
     }
 
     /// The same with `rows` rows of `length` tokens, at least as many as there are: what is new is

@@ -204,41 +204,46 @@ fn root_mean_square(numbers: impl Iterator<Item = f64>) -> f64 {
     (sum / f64::from(count.max(1))).sqrt()
 }
 
-/// The begin of the first row of a batch, of about so many tokens: up to its last document that
-/// ends there, or else through some targets of its first one.
+/// So many tokens of the first row of a batch, or all: from its begin on, or up to some of its first
+/// targets where these come later.
 pub fn first_tokens(batch: &Batch, wanted: usize) -> Batch {
     const TARGETS: usize = 32;
-    let of_row: Vec<Target> =
-        batch.targets.iter().filter(|it| (it.index as usize) < batch.length).copied().collect();
+    let of_row = batch.targets.partition_point(|it| (it.index as usize) < batch.length);
     // Behind the target at a position is the token that it predicts.
     let end = |target: &Target| target.index as usize + 1;
-    let some = of_row.get(TARGETS - 1).or(of_row.last()).map_or(wanted, end);
-    let length = wanted.max(some).min(batch.length);
-    let targets = of_row.into_iter().filter(|target| (target.index as usize) < length);
-    let targets: Vec<Target> = targets.collect();
-    let count = targets.len(); // the first of all
-    Batch {
-        rows: 1,
-        length,
-        tokens: batch.tokens[..length].to_vec(),
-        positions: batch.positions[..length].to_vec(),
-        documents: batch.documents[..length].to_vec(),
-        targets,
-        weights: batch.weights.iter().take(count).copied().collect(),
-        teacher: batch.teacher.iter().take(count).cloned().collect(),
-        sources: batch.sources.iter().take(1).cloned().collect(),
-        ..Batch::default()
+    let some = batch.targets[..of_row].iter().take(TARGETS).next_back().map_or(0, end);
+    let end = wanted.max(some).min(batch.length);
+    batch.of_first_row(end.saturating_sub(wanted)..end)
+}
+
+/// Whole documents of the first row of a batch, as many as have so many tokens, and one at least.
+/// Nothing else can be taken of a batch whose documents are pairs or have labels.
+pub fn first_documents(batch: &Batch, wanted: usize) -> Batch {
+    let row = &batch.documents[..batch.length];
+    let mut end = 0;
+    for document in row.chunk_by(|one, next| one == next).filter(|document| document[0] > 0) {
+        if end > 0 && end + document.len() > wanted {
+            break;
+        }
+        end += document.len();
     }
+    batch.of_first_row(0..end)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use burn::tensor::Device;
 
     use super::*;
     use crate::config::Kernels;
     use crate::engine::parity::{small_batch, small_model};
+    use crate::model::Matrix;
     use crate::objectives;
+    use crate::weights::SpillFile;
+    use crate::weights::formats::{CodedMatrix, Coding, Storage, WEIGHT_FORMATS};
 
     fn computing(kernels: Kernels, arithmetic: Arithmetic) -> ComputeConfig {
         ComputeConfig { kernels, arithmetic, ..ComputeConfig::default() }
@@ -273,6 +278,70 @@ mod tests {
         assert_eq!(found.tokens, 88);
         assert!((found.loss[0] - found.loss[1]).abs() < 1e-5);
         assert!(!found.tensor.is_empty());
+    }
+
+    /// Codes that are read wrongly so many times.
+    #[derive(Debug)]
+    struct MisreadCodes {
+        codes: Arc<dyn CodedMatrix>,
+        wrong: usize,
+        reads: Arc<AtomicUsize>,
+    }
+
+    impl CodedMatrix for MisreadCodes {
+        fn shape(&self) -> [usize; 2] {
+            self.codes.shape()
+        }
+        fn read(&self, row: usize, first: usize, target: &mut [f32]) {
+            self.codes.read(row, first, target);
+            if self.reads.fetch_add(1, Ordering::SeqCst) < self.wrong {
+                target.iter_mut().for_each(|number| *number *= 1.05);
+            }
+        }
+        fn spilled(&self, _: &Arc<SpillFile>) -> crate::error::Result<Arc<dyn CodedMatrix>> {
+            unreachable!("nothing is spilled here")
+        }
+    }
+
+    /// What is found of a model in codes, by two kinds of kernels, where the first so many reads of
+    /// a matrix are wrong; and how many reads there were.
+    fn check_codes(
+        code: Coding,
+        kernels: [Kernels; 2],
+        wrong: usize,
+    ) -> (Result<GradientCheck, String>, usize) {
+        let both = kernels.map(|kernels| computing(kernels, Arithmetic::F32));
+        let mut model = small_model(&Device::flex(), both[0]).unwrap();
+        let reads = Arc::new(AtomicUsize::new(0));
+        model.linears(&mut |path, linear| {
+            let codes = code(&host(linear.values()), linear.dims());
+            linear.weight = Matrix::Coded(match path.ends_with("layers.1.mlp.down_proj") {
+                true => Arc::new(MisreadCodes { codes, wrong, reads: reads.clone() }),
+                false => codes,
+            });
+        });
+        let objective = objectives::with("sft", &[]);
+        let found = check_gradients(&mut model, &*objective, &small_batch(), both, 32);
+        (found.map(|found| found.expect("the loss is a number")), reads.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn weights_in_codes_are_compared_and_a_kernel_that_reads_them_wrongly_is_caught() {
+        let coded = WEIGHT_FORMATS.iter().filter_map(|format| match format.storage() {
+            Storage::Coded(code) => Some((format.name(), code)),
+            Storage::Tensor(_) | Storage::Numbers => None,
+        });
+        let coded: Vec<_> = coded.collect();
+        assert!(coded.len() > 1, "int8 and nf4");
+        for (name, code) in coded {
+            let (found, _) = check_codes(code, [Kernels::Fast, Kernels::Portable], 0);
+            let found = found.unwrap();
+            assert!(found.difference < 1e-4 && found.tensors > 4, "{name}: {found:?}");
+            // Half of them are made by the first kernels.
+            let (_, reads) = check_codes(code, [Kernels::Fast, Kernels::Fast], 0);
+            let (faulty, _) = check_codes(code, [Kernels::Fast, Kernels::Portable], reads / 2);
+            assert!(reads > 0 && faulty.is_err(), "{name}: {faulty:?}");
+        }
     }
 
     /// Rounding to 16 bits stands for a kernel that computes something else: 32 bits are promised.
@@ -333,12 +402,39 @@ mod tests {
     #[test]
     fn the_first_tokens_hold_targets() {
         let mut batch = small_batch();
-        let short = first_tokens(&batch, 8);
-        assert!(short.length >= 8 && short.targets.len() >= 4, "{}", short.length);
-        assert_eq!(short.tokens, batch.tokens[..short.length]);
-        assert!(short.targets.iter().all(|it| (it.index as usize) < short.length));
-        assert_eq!(first_tokens(&batch, 500).length, batch.length);
+        let short = first_tokens(&batch, 20);
+        assert_eq!((short.rows, short.length), (1, 20));
+        assert!(short.targets.len() >= 4, "{:?}", short.targets);
+        for target in &short.targets {
+            let whole = batch.targets.iter().find(|whole| whole.token == target.token);
+            assert!(whole.is_some() && (target.index as usize) < 20);
+        }
+        let all = first_tokens(&batch, 500);
+        assert_eq!((all.length, &all.tokens[..]), (batch.length, &batch.tokens[..batch.length]));
+        // A long prompt before the first target.
+        batch.targets.retain(|target| target.index >= 40);
+        let late = first_tokens(&batch, 8);
+        assert_eq!(late.tokens, batch.tokens[39..47]);
+        assert_eq!(late.positions, batch.positions[39..47]);
+        assert_eq!(late.targets[0].index, batch.targets[0].index - 39);
         batch.targets.clear();
-        assert_eq!(first_tokens(&batch, 8).length, 8);
+        assert_eq!(first_tokens(&batch, 8).tokens, batch.tokens[..8]);
+    }
+
+    #[test]
+    fn the_first_documents_are_whole() {
+        let batch = small_batch();
+        let ends: Vec<usize> = batch.documents[..batch.length]
+            .chunk_by(|one, next| one == next)
+            .scan(0, |end, document| {
+                *end += document.len();
+                Some(*end)
+            })
+            .collect();
+        assert!(ends.len() > 1, "several documents are in a row");
+        assert_eq!(first_documents(&batch, 1).length, ends[0]);
+        assert_eq!(first_documents(&batch, ends[1] - 1).length, ends[0]);
+        assert_eq!(first_documents(&batch, ends[1]).length, ends[1]);
+        assert_eq!(first_documents(&batch, 500).length, *ends.last().unwrap());
     }
 }

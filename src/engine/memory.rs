@@ -156,6 +156,8 @@ pub struct Workload {
     pub loaded: u64,
     /// Bytes of examples that are at hand at once.
     pub data: u64,
+    /// Tokens on which gradients are compared before the first step; none where they are not.
+    pub checked: usize,
     /// Tokens of the tokenizer.
     pub tokenizer: u64,
     /// Texts that the model writes at the same time, to learn from them.
@@ -184,9 +186,6 @@ const SHARE_OF_HOLES: u64 = 4;
 /// What a tokenizer has for each token, and what reading it takes.
 const TOKEN: u64 = 300;
 const TOKEN_READ: u64 = 1100;
-/// Target positions that have logits at the same time where gradients are compared before the first
-/// step.
-pub const CHECKED_CHUNK: usize = 16;
 
 /// What an adapter adds to the layers that it is beside.
 #[derive(Debug, Clone, Default)]
@@ -286,6 +285,7 @@ impl Workload {
             on_disk: (0, 0),
             loaded: 0,
             data: 0,
+            checked: 0,
             tokenizer: 0,
             texts: 0,
             saves: false,

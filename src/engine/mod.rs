@@ -3,6 +3,7 @@
 mod averaged;
 mod micro_batch_split;
 mod beforehand;
+mod check_budget;
 mod evaluate;
 mod gradient_check;
 mod in_flight;
@@ -25,14 +26,13 @@ mod update;
 mod warm_up;
 
 pub use averaged::TrainedWeights;
+pub use check_budget::{CheckBudget, checked_chunk};
 pub use evaluate::{ReferenceLogProbs, evaluate, evaluate_beside, reference_of};
-pub use gradient_check::{GradientCheck, check_gradients, first_tokens};
+pub use gradient_check::{GradientCheck, check_gradients, first_documents, first_tokens};
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
-pub use memory::{
-    AdapterMemory, CHECKED_CHUNK, Estimate, TeacherMemory, TrainedParameters, Workload, estimate,
-};
+pub use memory::{AdapterMemory, Estimate, TeacherMemory, TrainedParameters, Workload, estimate};
 pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, ParameterRule, ParameterRules, StateByPath};
 pub use optimizers::Optimizer;

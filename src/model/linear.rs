@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use crate::model::{Parameter, PassContext, Visitor};
-use crate::ops::{LowRankFactors, cpu, from_vec, project, wide};
+use crate::ops::{CodedFactor, LowRankFactors, coded_strips, cpu, from_vec, project, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// `y = x·Wᵀ + b`, or what an adapter makes of it.
@@ -110,7 +110,9 @@ impl Linear {
             Matrix::Coded(codes) => {
                 let held = cpu::HostTensor::coded(codes.clone());
                 let y = cpu::project_with(&x, &held, context.computing);
-                y.unwrap_or_else(|| project(x, self.values(), context.computing))
+                y.unwrap_or_else(|| {
+                    CodedFactor::new(codes).project(x, context.computing.arithmetic)
+                })
             }
         }
     }
@@ -123,6 +125,22 @@ impl Linear {
                 from_vec(dequantised(codes.as_ref()), codes.shape(), &Device::flex())
             }
         }
+    }
+
+    /// What `make` gives of `W` in 32 bits, `[rows, …]` of `[rows, in]`: of a matrix that is kept
+    /// as codes, some rows at a time. `make` is told the first of them.
+    pub fn of_rows(&self, make: impl Fn(usize, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let codes = match &self.weight {
+            Matrix::Tensor(weight) => return make(0, wide(weight.value.clone())),
+            Matrix::Coded(codes) => codes,
+        };
+        let mut first = 0;
+        let parts = coded_strips(codes.as_ref()).map(|strip| {
+            let rows = strip.dims()[0];
+            first += rows;
+            make(first - rows, strip)
+        });
+        Tensor::cat(parts.collect(), 0)
     }
 
     /// The layer as the kernels of the CPU know it, `path` within its decoder layer.

@@ -9,7 +9,7 @@ use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 use crate::device::ComputeConfig;
 use crate::model::{Gradients, Parameter, TableFactors, TokenRows, Visitor};
 use crate::ops::cpu;
-use crate::ops::{from_vec, host, indices, product, wide};
+use crate::ops::{CodedFactor, from_vec, host, indices, product, wide};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// What stands between the path of a matrix and the number of its piece.
@@ -61,6 +61,11 @@ impl CodedTable {
             self.codes.read(row, 0, target);
         }
         self.tensor(values)
+    }
+
+    /// What products take, as many rows of it at once as of numbers: their sums are the same.
+    fn factor(&self) -> CodedFactor {
+        CodedFactor { codes: Arc::clone(&self.codes), rows_at_once: TABLE_ROWS_AT_ONCE }
     }
 
     fn values(&self) -> Tensor<2> {
@@ -270,8 +275,7 @@ impl VocabularyMatrix {
         if let Some(coded) = &self.coded {
             let held = cpu::HostTensor::coded(coded.codes.clone());
             let scores = cpu::project_with(x, &held, computing);
-            let by_tensors =
-                || product(x.clone(), coded.values().transpose(), computing.arithmetic);
+            let by_tensors = || coded.factor().project(x.clone(), computing.arithmetic);
             return scores.unwrap_or_else(by_tensors);
         }
         let parts = self.pieces.iter().flat_map(|piece| {
@@ -294,7 +298,7 @@ impl VocabularyMatrix {
 
     fn own_back(&self, d: &Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
         if let Some(coded) = &self.coded {
-            return product(d.clone(), coded.values(), computing.arithmetic);
+            return coded.factor().back(d.clone(), computing.arithmetic);
         }
         let parts = self.parts().flat_map(|(first, piece)| {
             let strips = strips(piece).scan(first, |first, strip| {

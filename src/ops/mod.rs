@@ -3,6 +3,7 @@
 
 mod attention;
 mod branch;
+mod coded;
 mod convolution;
 pub mod cpu;
 mod delta_rule;
@@ -25,6 +26,7 @@ pub use attention::{
     attend_beside_backward, attend_cached, attend_composed, keeps_no_scores,
 };
 pub use branch::Branch;
+pub use coded::{CODED_NUMBERS_AT_ONCE, CodedFactor, CodedProduct, coded_strips};
 pub use convolution::{causal_convolution, convolution_step};
 pub use delta_rule::{
     DeltaInputs, NORM_EPSILON, delta_step, gated_delta_rule, gated_delta_rule_with_state, log_decay,

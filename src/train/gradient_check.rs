@@ -1,27 +1,29 @@
 //! Before the first step of a new run: its own gradients beside those of the tensor operations.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::frozen_weights;
 use super::prepare::Prepared;
-use crate::config::Kernels;
-use crate::data::Cursor;
+use crate::config::{DataConfig, Kernels, RunConfig};
+use crate::data::{Batch, Cursor};
 use crate::device::{Arithmetic, ComputeConfig};
-use crate::engine::{CHECKED_CHUNK, Trainer, check_gradients, first_tokens};
+use crate::engine::{
+    CheckBudget, GradientCheck, Trainer, Workload, check_gradients, checked_chunk, first_documents,
+    first_tokens,
+};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::{FileEntry, RunDirectory, read_json_hashed, write_atomic};
-use crate::weights::formats;
+use crate::model::{Description, Streamed};
+use crate::ops::cpu::Products;
 
 /// The file with what was found, in the run directory.
 pub(super) const FILE: &str = "gradient-check.json";
-/// Tokens that are compared at most, and at least.
-const TOKENS: [u64; 2] = [64, 16];
-/// So much is computed about: tensor operations make tens of billions of products a second, and a
-/// forward and backward pass takes six for each parameter and token. That is some seconds.
-const PRODUCTS: u64 = 60_000_000_000;
+/// What the file has where nothing was compared.
+const LEFT_OUT: &str = "left_out";
 /// The largest such file that is read.
 const BYTES_MAX: u64 = 1 << 20;
-/// Rows of pairs and of labels cannot be cut; longer batches of them are not compared.
+/// Documents that are pairs or have labels cannot be cut; longer ones are not compared.
 const WHOLE_TOKENS_MAX: usize = 1024;
 
 /// What the check of a run found, for its provenance; nothing where it was not made.
@@ -34,9 +36,79 @@ pub(super) fn found(run: &RunDirectory) -> Result<Option<(FileEntry, Value)>> {
     Ok(Some((entry, found)))
 }
 
+/// What comparing may cost, of a run whose frozen weights have so many numbers in codes.
+///
+/// # Errors
+/// Why this run is not compared, for its record.
+fn budget(
+    (config, description): (&RunConfig, &Description),
+    total_steps: u64,
+    on_gpu: bool,
+    (computing, coded): (ComputeConfig, u64),
+) -> Result<CheckBudget, &'static str> {
+    if on_gpu {
+        return Err("a GPU has one form of each kernel, which `firebrand doctor` compares with \
+                    the CPU");
+    }
+    if Products::of(computing).is_none() {
+        return Err("the run is computed by tensor operations itself");
+    }
+    if description.experts().next().is_some() && computing.arithmetic != Arithmetic::F32 {
+        return Err(
+            "of two experts that are nearly as good, rounding to 16 bits may choose either",
+        );
+    }
+    let train = &config.train;
+    let rows = train.micro_batch_size.saturating_mul(train.gradient_accumulation_steps);
+    let tokens_of_step = rows.saturating_mul(config.data.max_seq_len) as u64;
+    let budget = CheckBudget::new(description, coded, total_steps.saturating_mul(tokens_of_step));
+    match budget.allows(budget.tokens()) {
+        true => Ok(budget),
+        false => Err("it would take more than some seconds, and more than 3 % of the run"),
+    }
+}
+
+/// How many tokens are compared at most; none where that is left out.
+pub(super) fn tokens(
+    work: &Workload,
+    model: (&RunConfig, &Description),
+    total_steps: u64,
+) -> usize {
+    let Workload { arithmetic, kernels, on_gpu, coded, .. } = *work;
+    let computing = ComputeConfig { arithmetic, kernels, ..ComputeConfig::default() };
+    let Ok(budget) = budget(model, total_steps, on_gpu, (computing, coded.0)) else { return 0 };
+    let config = model.0;
+    let whole = work.length.saturating_mul(config.train.micro_batch_size);
+    match Units::of(&config.data) {
+        Units::Tokens => budget.tokens().min(work.length),
+        Units::Answers | Units::Documents => budget.tokens().max(whole.min(WHOLE_TOKENS_MAX)),
+    }
+}
+
+/// What a loss is the mean over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Units {
+    /// Tokens of texts, which may be cut.
+    Tokens,
+    /// Those of answers to prompts: they are short, and of few targets, rounding is more of a
+    /// gradient.
+    Answers,
+    /// Documents, which are pairs or have labels.
+    Documents,
+}
+
+impl Units {
+    fn of(data: &DataConfig) -> Self {
+        match data.no_pairs.is_none() || data.labels {
+            true => Self::Documents,
+            false if data.prompts => Self::Answers,
+            false => Self::Tokens,
+        }
+    }
+}
+
 /// Compares loss and gradients on the first tokens of the run's data, on the CPU, and notes what
-/// was found. Kernels of GPUs have no other form on their device: `firebrand doctor` compares
-/// those.
+/// was found, or why nothing was.
 ///
 /// # Errors
 /// When a gradient is not what it should be: the run must not go on.
@@ -46,44 +118,48 @@ pub(super) fn check(
     trainer: &mut Trainer,
     observer: &mut dyn Observer,
 ) -> Result<()> {
+    let json = match compare(prepared, trainer, observer)? {
+        Ok(found) => serde_json::to_string(&found),
+        Err(why) => serde_json::to_string(&json!({ LEFT_OUT: why })),
+    };
+    let json = json.context("cannot encode what was found")?;
+    write_atomic(&run.join(FILE), format!("{json}\n").as_bytes())
+}
+
+/// What was found, or why nothing was compared.
+fn compare(
+    prepared: &Prepared,
+    trainer: &mut Trainer,
+    observer: &mut dyn Observer,
+) -> Result<Result<GradientCheck, &'static str>> {
     let computing = trainer.model.computing;
-    let reference = ComputeConfig { kernels: Kernels::Portable, ..computing };
-    let routed = trainer.model.description.experts().next().is_some();
-    // Of two experts that are nearly as good, rounding to 16 bits may choose either.
-    let unclear = routed && computing.arithmetic != Arithmetic::F32;
-    // Tensor operations take frozen codes as numbers, a layer of them at a time: where weights are
-    // kept in few bits, there is no memory for that.
-    let as_in_files = prepared.weight_format.is_none() && prepared.description.coded().0 > 0;
-    let coded = prepared.weight_format.is_some_and(formats::makes_codes)
-        || prepared.in_blocks.is_some()
-        || prepared.memory_plan().streamed.is_some()
-        || as_in_files;
-    if prepared.on_gpu() || computing.kernels == Kernels::Portable || unclear || coded {
-        return Ok(());
-    }
+    let Prepared { config, description, total_steps, weight_format, adapter, .. } = prepared;
+    let adapter = adapter.as_deref();
+    let coded = match prepared.memory_plan().streamed {
+        Some(Streamed::All) => description.parameters,
+        _ => frozen_weights::coded(*weight_format, adapter, description, &prepared.opened).0,
+    };
+    let of = (*config, description);
+    let budget = match budget(of, *total_steps, prepared.on_gpu(), (computing, coded)) {
+        Ok(budget) => budget,
+        Err(why) => return Ok(Err(why)),
+    };
     observer.on(Event::Doing("the comparison of gradients".to_owned()));
     let mut batches = prepared.take(&mut Cursor::default())?;
     batches.truncate(1);
     prepared.score_by_teacher(&mut batches)?;
-    let Some(batch) = batches.first() else { return Ok(()) };
-    let parameters = trainer.model.description.active_parameters().max(1);
-    let tokens = (PRODUCTS / (6 * parameters)).clamp(TOKENS[1], TOKENS[0]);
-    let data = &prepared.config.data;
-    let first = || first_tokens(batch, usize::try_from(tokens).unwrap_or(usize::MAX));
-    let is_small = batch.rows * batch.length <= WHOLE_TOKENS_MAX;
-    let batch = match data.no_pairs.is_none() || data.labels {
-        // Answers to compare with are short: of few targets, rounding is more of a gradient.
-        false if data.prompts && is_small => batch.clone(),
-        false => first(),
-        true if is_small => batch.clone(),
-        true => return Ok(()),
+    let first = batches.into_iter().next().unwrap_or_default();
+    let Some(part) = part_of(first, Units::of(&config.data), budget) else {
+        return Ok(Err("the first documents are pairs or have labels, and are too long"));
     };
-    if batch.targets.is_empty() {
-        return Ok(());
+    if part.targets.is_empty() {
+        return Ok(Err("the first micro-batch has no target tokens"));
     }
-    let chunk = prepared.memory_plan().loss_chunk_tokens.min(CHECKED_CHUNK);
+    let reference = ComputeConfig { kernels: Kernels::Portable, ..computing };
+    let chunk = checked_chunk(trainer.model.description.outputs());
+    let chunk = prepared.memory_plan().loss_chunk_tokens.min(chunk);
     let Trainer { model, objective, .. } = trainer;
-    let found = check_gradients(model, &**objective, &batch, [computing, reference], chunk);
+    let found = check_gradients(model, &**objective, &part, [computing, reference], chunk);
     let found = found.map_err(|why| {
         let what = "the gradients of this run are not what they should be, so it was not begun";
         Error::refused(ErrorCode::Device, what)
@@ -93,7 +169,66 @@ pub(super) fn check(
                 "please report it, with the model's `config.json` and what `firebrand doctor` says",
             )
     })?;
-    let Some(found) = found else { return Ok(()) };
-    let json = serde_json::to_string(&found).context("cannot encode what was found")?;
-    write_atomic(&run.join(FILE), format!("{json}\n").as_bytes())
+    Ok(found.ok_or("the loss is no number, or there is nothing to learn yet"))
+}
+
+/// What is compared of the first micro-batch; nothing where no document is short enough.
+fn part_of(batch: Batch, units: Units, budget: CheckBudget) -> Option<Batch> {
+    let is_small = |tokens: usize| tokens <= WHOLE_TOKENS_MAX && budget.allows(tokens);
+    if units != Units::Tokens && is_small(batch.rows * batch.length) {
+        return Some(batch);
+    }
+    match units {
+        Units::Documents => {
+            let part = first_documents(&batch, budget.tokens());
+            Some(part).filter(|part| is_small(part.length))
+        }
+        Units::Tokens | Units::Answers => Some(first_tokens(&batch, budget.tokens())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::data::Target;
+    use crate::engine::parity::small_model;
+
+    /// Two rows of documents with so many tokens each.
+    fn batch(documents: usize, tokens: usize) -> Batch {
+        let length = documents * tokens;
+        let places = 0..u32::try_from(2 * length).unwrap();
+        let [length_of, of_document] = [length, tokens].map(|it| u32::try_from(it).unwrap());
+        Batch {
+            rows: 2,
+            length,
+            tokens: places.clone().map(|place| place % 300).collect(),
+            positions: places.clone().map(|place| place % of_document).collect(),
+            documents: places.clone().map(|it| 1 + it % length_of / of_document).collect(),
+            targets: places.map(|index| Target { index, token: 1 }).collect(),
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn documents_that_are_one_are_not_cut_and_too_long_ones_not_compared() {
+        let model = small_model(&Device::flex(), ComputeConfig::default()).unwrap();
+        let budget = CheckBudget::new(&model.description, 0, 0);
+        let size = |batch: Batch, units| {
+            let part = part_of(batch, units, budget);
+            part.map(|part| (part.rows, part.length, part.targets.len()))
+        };
+        // Few tokens: all of them where documents are whole.
+        assert_eq!(size(batch(5, 40), Units::Tokens), Some((1, 200, 200)));
+        assert_eq!(size(batch(5, 40), Units::Answers), Some((2, 200, 400)));
+        assert_eq!(size(batch(5, 40), Units::Documents), Some((2, 200, 400)));
+        // Many: 256, or as many documents as have no more.
+        assert_eq!(size(batch(15, 40), Units::Tokens), Some((1, 256, 256)));
+        assert_eq!(size(batch(15, 40), Units::Answers), Some((1, 256, 256)));
+        assert_eq!(size(batch(15, 40), Units::Documents), Some((1, 240, 240)));
+        // Of long ones one, unless it is too long.
+        assert_eq!(size(batch(2, 600), Units::Documents), Some((1, 600, 600)));
+        assert_eq!(size(batch(1, 1100), Units::Documents), None);
+    }
 }

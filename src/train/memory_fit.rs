@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::{Description, texts_at_once};
 use crate::objectives;
+use crate::train::gradient_check;
 
 /// How a micro-batch is divided so that no tensor is larger than the device takes.
 ///
@@ -67,6 +68,21 @@ pub fn passes(
         threads: rayon::current_num_threads(),
         texts: texts_written(config, opened),
         ..Workload::on(opened.on_gpu(), arithmetic, config.device.kernels)
+    }
+}
+
+/// The same work in so many steps: what is done before the first one, and between them.
+pub fn in_steps(
+    work: Workload,
+    config: &RunConfig,
+    description: &Description,
+    total_steps: u64,
+) -> Workload {
+    Workload {
+        saves: (1..total_steps).contains(&config.checkpoint.every_steps),
+        several_steps: total_steps > 1,
+        checked: gradient_check::tokens(&work, (config, description), total_steps),
+        ..work
     }
 }
 

@@ -37,6 +37,7 @@ mod fuzz;
 mod gate;
 mod generate;
 mod gguf_base;
+mod gradient_check;
 mod hints;
 mod hostile;
 #[cfg(target_os = "linux")] // what a process takes

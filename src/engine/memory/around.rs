@@ -1,12 +1,18 @@
 //! What there is before the first step and after the last, and what is saved between steps.
 
-use super::{
-    CHECKED_CHUNK, Estimate, F32, HOLES, LARGE_PAGES, PROGRAM, SHARE_OF_HOLES, TOKEN_READ, Workload,
-};
+use super::{Estimate, F32, HOLES, LARGE_PAGES, PROGRAM, SHARE_OF_HOLES, TOKEN_READ, Workload};
 use crate::config::Recompute;
 use crate::device::Arithmetic;
+use crate::engine::checked_chunk;
 use crate::model::{Description, TABLE_ROWS_AT_ONCE};
-use crate::ops::cpu::{PACKED_OUTPUTS, Products};
+use crate::ops::CODED_NUMBERS_AT_ONCE;
+use crate::ops::cpu::PACKED_OUTPUTS;
+
+/// Tensors of the size of the scores of all heads that tensor operations have at once: scores,
+/// weights, and their gradients.
+const SCORES_OF_HEADS: u64 = 5;
+/// Copies of what is read from codes: numbers, turned ones, and those rounded and widened again.
+const COPIES_OF_CODES: u64 = 4;
 
 /// Numbers of the largest matrix of a layer.
 fn largest_matrix(description: &Description) -> u64 {
@@ -17,23 +23,38 @@ fn largest_matrix(description: &Description) -> u64 {
 /// What the comparison of gradients takes.
 fn gradient_check(description: &Description, work: &Workload) -> u64 {
     // Tensor operations take matrices in 32 bits, and turned: some rows of the output projection at
-    // once, or one of a layer. Of those in 16 bits a tape in 32 has the layer's as well.
+    // once, or one of a layer. Of those in 16 bits a tape in 32 has the layer's as well. Of codes
+    // some rows are numbers, turned and rounded.
     let rows = description.outputs().min(TABLE_ROWS_AT_ONCE);
-    let strip = 2 * (rows * description.hidden) as u64;
+    let copies = if work.coded.0 > 0 { COPIES_OF_CODES } else { 2 };
+    let strip = copies * (rows * description.hidden) as u64;
     let tables = description.tables().map(|(_, [rows, columns])| (rows * columns) as u64);
-    let layers = description.parameters.saturating_sub(tables.sum());
+    let tables: u64 = tables.sum();
+    let on_disk = if work.streamed.is_some() { tables } else { 0 };
+    let coded = work.coded.0.saturating_sub(on_disk);
+    let layers = description.parameters.saturating_sub(tables + coded);
     let layer = layers / (description.layers.len() as u64).max(1);
+    let largest = largest_matrix(description).min(layers);
     let layer = match (work.stays(description), work.arithmetic) {
-        (true, Arithmetic::F32) => layer + largest_matrix(description),
-        (true, _) => 2 * largest_matrix(description),
-        (false, _) => largest_matrix(description),
+        (true, Arithmetic::F32) => layer + largest,
+        (true, _) => 2 * largest,
+        (false, _) => largest,
     };
-    let chunk = CHECKED_CHUNK.min(work.rows * work.length);
+    let strips = if work.coded.0 > 0 { copies * CODED_NUMBERS_AT_ONCE as u64 } else { 0 };
+    let tokens = work.checked as u64;
+    let chunk = checked_chunk(description.outputs()).min(work.checked);
     let scores = 4 * (chunk * description.outputs()) as u64;
+    // Inputs of all layers, and the tape of one with scores of its heads.
+    let taped = description.layers.iter().map(|layer| layer.taped(description.hidden) as u64);
+    let kept = (description.layers.len() * description.hidden) as u64;
+    let heads = description.heads_with_scores((1, work.checked)) as u64;
+    let scores_of_heads = SCORES_OF_HEADS * heads * tokens;
+    let passes = tokens * (kept + taped.max().unwrap_or(0) + scores_of_heads);
     // Gradients of both kinds of kernels, two of which are compared as numbers of the host, or are
     // made of those of a table.
     let gradients = 2 * work.trained.count;
-    (gradients + (strip + scores).max(layer).max(3 * work.trained.largest)) * F32
+    let at_work = (strip + scores).max(layer.max(strips) + passes).max(3 * work.trained.largest);
+    (gradients + at_work) * F32
 }
 
 /// What the effect of what was trained takes, which is computed for the artifact: some tokens in 32
@@ -61,10 +82,9 @@ impl Estimate {
             if work.recompute == Recompute::Layers {
                 self.program -= LARGE_PAGES;
             }
-            let fast = Products::of(work.computing()).is_some();
-            let check = match fast && work.coded.0 == 0 {
-                true => gradient_check(description, work),
-                false => 0,
+            let check = match work.checked {
+                0 => 0,
+                _ => gradient_check(description, work),
             };
             let most = check.max(work.loaded).max(published(description, work));
             self.program += most.saturating_sub(step);

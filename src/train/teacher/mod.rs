@@ -126,6 +126,7 @@ impl Teacher {
             recompute: Recompute::Layers,
             coded: (0, 0),
             saves: false,
+            checked: 0,
             ..work
         };
         let memory = estimate(&self.description, asked, &AdapterMemory::default());
