@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::facts::{Facts, ROPE_FREQS, ROPE_LONG, ROPE_SHORT};
 use super::families::{
-    gemma2, gemma3, gpt_oss, granite, lfm2, lfm2_moe, llama, mistral3, olmo, phi3, qwen2, qwen3,
-    qwen3_moe, smollm3,
+    gemma2, gemma3, gpt_oss, granite, granite_swa, lfm2, lfm2_moe, llama, mistral3, olmo, phi3,
+    qwen2, qwen3, qwen3_moe, smollm3,
 };
 use super::file::GgufTensor;
 use super::gemma4::gemma4;
@@ -30,12 +30,13 @@ pub struct GgufArchitecture {
 }
 
 /// All that can be read.
-const ARCHITECTURES: [GgufArchitecture; 17] = [
+const ARCHITECTURES: [GgufArchitecture; 18] = [
     GgufArchitecture { name: "gemma2", model_type: "gemma2", more: gemma2, ..HALVES },
     GgufArchitecture { name: "gemma3", model_type: "gemma3_text", more: gemma3, ..HALVES },
     GgufArchitecture { name: "gemma4", model_type: "gemma4_text", more: gemma4, ..HALVES },
     GgufArchitecture { name: "gpt-oss", model_type: "gpt_oss", more: gpt_oss, ..HALVES },
     GgufArchitecture { name: "granite", model_type: "granite", more: granite, ..LLAMA },
+    GgufArchitecture { name: "granite_swa", model_type: "granite_swa", more: granite_swa, ..LLAMA },
     GgufArchitecture { name: "lfm2", model_type: "lfm2", more: lfm2, ..HALVES },
     GgufArchitecture { name: "lfm2moe", model_type: "lfm2_moe", more: lfm2_moe, ..HALVES },
     LLAMA,

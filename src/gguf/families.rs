@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::facts::{Facts, set, usual_attention_factor};
+use super::metadata::MetadataValue;
 
 pub(super) fn llama(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
     if facts.optional("expert_count")?.unwrap_or(0) > 0 {
@@ -76,6 +77,27 @@ pub(super) fn granite(facts: &Facts, config: &mut Map<String, Value>) -> Result<
     ] {
         set(config, ours, facts.number(theirs)?);
     }
+    Ok(())
+}
+
+/// In layers where positions turn nothing, the base of the rotation is zero.
+pub(super) fn granite_swa(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
+    granite(facts, config)?;
+    let layers = facts.size("block_count")?;
+    if !facts.windows(4, config)? {
+        return Err("it has no sliding window".to_owned());
+    }
+    let key = facts.key("attention.rope_pattern");
+    let Some(turns) = facts.metadata.list(&key)? else { return Ok(()) };
+    if turns.len() as u64 != layers {
+        return Err(format!("`{key}` must have a flag for each layer"));
+    }
+    let theta = config["rope_theta"].clone();
+    let of_layer = |turns: &MetadataValue| match turns {
+        MetadataValue::Flag(false) | MetadataValue::Integer(0) => Value::from(0),
+        _ => theta.clone(),
+    };
+    set(config, "layer_rope_theta", turns.iter().map(of_layer).collect::<Vec<_>>());
     Ok(())
 }
 
@@ -240,7 +262,7 @@ mod tests {
     use super::super::metadata::{Metadata, MetadataValue};
 
     /// What llama.cpp's converter writes of a dense model of Granite 4.0, with some changes.
-    fn granite(change: &[(&str, MetadataValue)]) -> Result<serde_json::Value, String> {
+    fn granite(name: &str, change: &[(&str, MetadataValue)]) -> Result<serde_json::Value, String> {
         use MetadataValue::{Flag, Integer, List, Number, Text};
         let of_granite = [
             ("attention.head_count", Integer(16)),
@@ -269,8 +291,8 @@ mod tests {
         ];
         let values = of_granite.iter().chain(change);
         let mut values: BTreeMap<_, _> =
-            values.map(|(key, value)| (format!("granite.{key}"), value.clone())).collect();
-        values.insert("general.architecture".to_owned(), Text("granite".to_owned()));
+            values.map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect();
+        values.insert("general.architecture".to_owned(), Text(name.to_owned()));
         let metadata = Metadata::new(values);
         let architecture = GgufArchitecture::of(&metadata)?;
         architecture.config(&metadata, &BTreeMap::new(), BTreeMap::new())
@@ -278,7 +300,7 @@ mod tests {
 
     #[test]
     fn dense_models_of_granite_4_are_granite_in_files() {
-        let config = granite(&[]).unwrap();
+        let config = granite("granite", &[]).unwrap();
         let wanted = json!({
             "model_type": "granite", "hidden_size": 1024, "intermediate_size": 2048,
             "num_key_value_heads": 4, "head_dim": 64, "attention_multiplier": 0.015_625,
@@ -287,7 +309,7 @@ mod tests {
         for (key, value) in wanted.as_object().unwrap() {
             assert_eq!(config[key], *value, "{key}");
         }
-        let refused = |key, value| granite(&[(key, value)]).unwrap_err();
+        let refused = |key, value| granite("granite", &[(key, value)]).unwrap_err();
         assert_eq!(
             [
                 refused("expert_count", MetadataValue::Integer(64)),
@@ -300,5 +322,38 @@ mod tests {
                 "its key `granite.ssm.version` is not understood",
             ]
         );
+    }
+
+    #[test]
+    fn layers_of_granite_say_whether_they_have_a_window_and_positions_turn_something() {
+        use MetadataValue::{Flag, Integer, List};
+        let windows = List([false, true, true].map(Flag).into());
+        let read = |turns: MetadataValue| {
+            granite(
+                "granite_swa",
+                &[
+                    ("attention.head_count_kv", Integer(4)),
+                    ("attention.sliding_window", Integer(128)),
+                    ("attention.sliding_window_pattern", windows.clone()),
+                    ("attention.rope_pattern", turns),
+                    ("block_count", Integer(3)),
+                ],
+            )
+        };
+        for turns in [[false, true, true].map(Flag), [0, 1, 1].map(Integer)] {
+            let config = read(List(turns.into())).unwrap();
+            assert_eq!(config["layer_rope_theta"], json!([0, 1e7, 1e7]));
+            assert_eq!(config["sliding_window"], 128);
+            assert_eq!(
+                config["layer_types"],
+                json!(["full_attention", "sliding_attention", "sliding_attention"])
+            );
+        }
+        assert_eq!(
+            read(List(vec![Flag(true)])).unwrap_err(),
+            "`granite_swa.attention.rope_pattern` must have a flag for each layer"
+        );
+        let no_window = granite("granite_swa", &[]).unwrap_err();
+        assert_eq!(no_window, "it has no sliding window");
     }
 }

@@ -103,11 +103,14 @@ const TENSORS: &[(&str, &[(&str, &str)])] = &[
             ("router.per_expert_scale", "ffn_down_exps.scale"),
         ],
     ),
-    ("gpt-oss", &[("self_attn.sinks", "attn_sinks.weight")]),
+    ("gpt-oss", SINKS),
+    ("granite_swa", SINKS),
     ("lfm2moe", &[("feed_forward.expert_bias", "exp_probs_b.bias")]),
     ("qwen35", DECAYS),
     ("qwen35moe", DECAYS),
 ];
+
+const SINKS: &[(&str, &str)] = &[("self_attn.sinks", "attn_sinks.weight")];
 
 const DECAYS: &[(&str, &str)] =
     &[("linear_attn.A_log", "ssm_a"), ("linear_attn.dt_bias", "ssm_dt.bias")];

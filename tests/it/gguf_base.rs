@@ -206,7 +206,7 @@ fn files_that_cannot_be_a_base_say_why() {
 architecture:
 error[model]: this GGUF file cannot be a base
   at bad.gguf
-  because its architecture is `mamba`; those that can be read are `gemma2`, `gemma3`, `gemma4`, `gpt-oss`, `granite`, `lfm2`, `lfm2moe`, `llama`, `mistral3`, `olmo2`, `phi3`, `qwen2`, `qwen3`, `qwen35`, `qwen35moe`, `qwen3moe`, `smollm3`
+  because its architecture is `mamba`; those that can be read are `gemma2`, `gemma3`, `gemma4`, `gpt-oss`, `granite`, `granite_swa`, `lfm2`, `lfm2moe`, `llama`, `mistral3`, `olmo2`, `phi3`, `qwen2`, `qwen3`, `qwen35`, `qwen35moe`, `qwen3moe`, `smollm3`
 
 hint: use the same model as safetensors
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::common::repository;
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "logits",
     "gradients",
     "steps",
@@ -19,6 +19,7 @@ const COLUMNS: [&str; 12] = [
     "PEFT",
     "merge",
     "GGUF",
+    "GGUF LoRA",
     "speed",
     "memory",
 ];
@@ -73,6 +74,9 @@ fn cell(column: &str, family: &str, results: &Value) -> String {
         "GGUF" => found("gguf")
             .filter(|it| it["same"] == true)
             .map_or(String::new(), |it| format!("{} texts", it["texts"])),
+        "GGUF LoRA" => found("gguf_lora")
+            .filter(|it| it["same"] == true)
+            .map_or(String::new(), |_| "yes".to_owned()),
         "speed" => found("speed").map_or(String::new(), |it| number(&it["ratio"])),
         _ => found("memory")
             .map_or(String::new(), |it| format!("{} to {}", number(&it[0]), number(&it[1]))),

@@ -20,8 +20,8 @@ rules:   as `tokens`, with each rule for splitting text that can be written, on 
          MODEL_DIR (byte-level BPE), and with a vocabulary of the SentencePiece kind.
 families: with the tiny models of families/, the texts that transformers wrote, of every family that
          can be written, by llama.cpp and by Firebrand from the GGUF file.
-lora:    with the same models and an adapter of PEFT beside every linear layer, llama.cpp's logits and texts of the
-         base with the adapter that Firebrand wrote (`--format gguf-lora`) against those of both in one file.
+lora:    with the same models and an adapter of PEFT beside all linear layers where llama.cpp adds some, its logits and texts of
+         the base with the adapter that Firebrand wrote (`--format gguf-lora`) against those of both in one file.
 llama.cpp is the one in PyPI `xllamacpp`, on one thread.
 `rules` also compares the tokenizer that Firebrand reads from the file with the one it was made of.
 Exit code 1: something differs by more than the limit printed beside it.
@@ -491,6 +491,15 @@ def family_cases():
             head_dim=8, global_head_dim=16, num_hidden_layers=8, sliding_window=5,
             hidden_size_per_layer_input=16, vocab_size_per_layer_input=80, num_kv_shared_layers=2,
             layer_types=[slide, full] * 4, rope_parameters=make_families.gemma4_ropes(0.25))),
+        "gguf-gemma4-unified": ("gemma4_unified_text", dict(
+            head_dim=8, global_head_dim=16, num_global_key_value_heads=1, attention_k_eq_v=True,
+            sliding_window=5, layer_types=[slide, slide, full], final_logit_softcapping=30.0,
+            rope_parameters=make_families.gemma4_ropes(0.25))),
+        "gguf-granite-swa": ("granite_swa", dict(
+            num_hidden_layers=4, sliding_window=4, layer_types=[full, slide, slide, full],
+            layer_rope_theta=[0, 500.0, 500.0, 500.0], tie_word_embeddings=True, mlp_bias=True,
+            attention_bias=True, embedding_multiplier=2.0, logits_scaling=2.0,
+            residual_multiplier=0.5, attention_multiplier=0.3)),
         "gguf-qwen35": ("qwen3_5_text", dict(
             delta, num_hidden_layers=8, tie_word_embeddings=False,
             **make_families.rope("default", 1e7, partial_rotary_factor=0.25))),
@@ -500,6 +509,18 @@ def family_cases():
         "gguf-qwen35-moe": ("qwen3_5_moe_text", dict(
             {**make_families.SHARED, **delta}, num_hidden_layers=4, tie_word_embeddings=False,
             **make_families.rope("default", 1e7, partial_rotary_factor=0.25))),
+    }
+    # The same within checkpoints that read images, too.
+    images = make_families.CASES["qwen3.5-nested"][1]
+    images = {key: images[key] for key in images if key not in ("text_config", "tie_word_embeddings")}
+    positions = make_families.rope("default", partial_rotary_factor=0.5, mrope_section=[1, 1, 2],
+                                   mrope_interleaved=True)
+    text = dict(delta, tie_word_embeddings=True, **positions,
+                layer_types=["linear_attention", full, "linear_attention"])
+    more |= {
+        "gguf-qwen35-nested": ("qwen3_5", dict(images, tie_word_embeddings=True, text_config=text)),
+        "gguf-qwen35-moe-nested": ("qwen3_5_moe", dict(
+            images, tie_word_embeddings=True, text_config={**make_families.SHARED, **text})),
     }
     make_families.CASES.update(more)
     stored = {file.stem: json.loads(file.read_text())
@@ -605,13 +626,20 @@ def check_families(firebrand, cases):
     return fine and compared > 0
 
 
+# Beside which llama.cpp has no place for an adapter.
+NOT_ADDED_TO = {"per_layer_model_projection", "shared_expert_gate"}
+
+
 def with_adapter(case, model, folder):
     """An adapter of PEFT that changes much: some ranks and scales are others, or there is a root of the rank."""
+    import make_families
     import peft
     import torch
     torch.manual_seed(3)
-    settings = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False,
-                               use_rslora=len(case) % 2 == 0, rank_pattern={"o_proj": 2}, alpha_pattern={"k_proj": 3})
+    modules = [name for name in make_families.linears(case, model) if name not in NOT_ADDED_TO]
+    settings = peft.LoraConfig(r=4, lora_alpha=8, target_modules=modules, init_lora_weights=False,
+                               exclude_modules=make_families.others(model), use_rslora=len(case) % 2 == 0,
+                               rank_pattern={"o_proj": 2}, alpha_pattern={"k_proj": 3})
     adapted = peft.get_peft_model(model, settings)
     adapted.save_pretrained(folder)
     path = folder / "adapter_config.json"

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes the table of `docs/models.md` from results, and keeps the results in `docs/models.json`.
 
-    models_table.py [--tests LOG] [--gguf LOG] [--artifacts LOG] [--speed LOG] [--memory JSON]
+    models_table.py [--tests LOG] [--gguf LOG] [--gguf_lora LOG] [--artifacts LOG] [--speed LOG]
+                    [--memory JSON]
 
-LOGs are what these printed: `cargo test --release --test it`, `gguf_check.py families`,
+LOGs are what these printed: `cargo test --release --test it`, `gguf_check.py families` and `lora`,
 `family_artifacts.py`, `benches/peers/run.sh … --only families`; JSON is what `benches/memory.py
 --json` wrote. A result that no file is given for stays as it was. A test that passed is kept with
 the families that had stored cases then: one that is new has no results yet. `tests/it/models.rs`
@@ -27,7 +28,7 @@ OF_CASES = {
     "resume": "families::resume::a_run_of_each_family_that_was_stopped_ends_in_the_same_bytes",
 }
 COLUMNS = ["logits", "gradients", "steps", "packed", "texts", "resume", "wgpu", "PEFT", "merge",
-           "GGUF", "speed", "memory"]
+           "GGUF", "GGUF LoRA", "speed", "memory"]
 
 
 def case_families():
@@ -46,19 +47,35 @@ def tests(log, known):
     return {test: of for test, of in kept.items() if test in OF_CASES.values()}
 
 
+def family_of(case, families):
+    """The family of a case of `gguf_check.py`, of those stored or its own."""
+    own, moe = case.removeprefix("gguf-"), "_moe" if "moe" in case else ""
+    whole = {"gemma4-unified": "gemma4_unified_text", "granite-swa": "granite_swa",
+             f"qwen35{moe.replace('_', '-')}-nested": f"qwen3_5{moe}"}
+    first = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "gpt": "gpt_oss",
+             "qwen3": f"qwen3{moe}", "qwen35": f"qwen3_5{moe}_text"}
+    start = own.split("-")[0]
+    return families.get(case) or whole.get(own) or first.get(start, start)
+
+
+def counted(what, found):
+    """By family: how many were compared, and whether all were the same."""
+    families, counts = case_families(), {}
+    for case, same in found:
+        one = counts.setdefault(family_of(case, families), {what: 0, "same": True})
+        one[what] += 1
+        one["same"] &= same
+    return counts
+
+
 def gguf(log):
-    """By family: texts compared, and whether all were the same."""
-    families, found = case_families(), {}
-    for case, result in re.findall(r"^(\S+): (same|'.*' but)", log, re.M):
-        own = case.removeprefix("gguf-").split("-")[0]
-        moe = "_moe" if "moe" in case else ""
-        own = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "gpt": "gpt_oss",
-               "qwen3": f"qwen3{moe}", "qwen35": f"qwen3_5{moe}_text"}.get(own, own)
-        family = families.get(case, own)
-        one = found.setdefault(family, {"texts": 0, "same": True})
-        one["texts"] += 1
-        one["same"] &= result == "same"
-    return found
+    results = re.findall(r"^(\S+): (same|'.*' but)", log, re.M)
+    return counted("texts", [(case, result == "same") for case, result in results])
+
+
+def gguf_lora(log):
+    results = re.findall(r"^(\S+): (?:same text|OTHER TEXT), .*?( DIFFERS)?$", log, re.M)
+    return counted("models", [(case, not differs) for case, differs in results])
 
 
 def artifacts(log):
@@ -92,6 +109,8 @@ def cell(column, family, results):
     if column == "GGUF":
         found = results.get("gguf", {}).get(family)
         return f"{found['texts']} texts" if found and found["same"] else ""
+    if column == "GGUF LoRA":
+        return "yes" if results.get("gguf_lora", {}).get(family, {}).get("same") else ""
     if column == "speed":
         found = results.get("speed", {}).get(family)
         return f"{found['ratio']:.2f}" if found else ""
@@ -109,13 +128,14 @@ def table(results):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("tests", "gguf", "artifacts", "speed", "memory"):
+    for name in ("tests", "gguf", "gguf_lora", "artifacts", "speed", "memory"):
         parser.add_argument(f"--{name}")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.tests:
         results["tests"] = tests(Path(options.tests).read_text(), results.get("tests", {}))
-    for name, read in (("gguf", gguf), ("artifacts", artifacts), ("speed", speed)):
+    logs = {"gguf": gguf, "gguf_lora": gguf_lora, "artifacts": artifacts, "speed": speed}
+    for name, read in logs.items():
         if getattr(options, name):
             found = read(Path(getattr(options, name)).read_text())
             known = results.get(name)

@@ -1,7 +1,7 @@
-//! Dense models of Granite 4.0, which have one linear layer to gate and up, and two in files of
-//! llama.cpp.
+//! Granite in files of llama.cpp: dense models of Granite 4.0, which have one linear layer to gate and
+//! up, and two there; and what is said of windows.
 
-use super::gguf::{Gguf, in_llama_cpp};
+use super::gguf::{Found, Gguf, in_llama_cpp};
 use super::*;
 
 const OUTPUT: &str = "shared_mlp.output_linear";
@@ -134,4 +134,52 @@ fn an_adapter_by_itself_has_the_same_factor_for_gate_and_up() {
         }
     }
     assert_eq!(found, read.tensors.len());
+}
+
+#[test]
+fn windows_sinks_and_layers_in_which_positions_turn_are_said_in_the_file() {
+    let run = Run::new();
+    let mut config = json!({
+        "model_type": "granite_swa", "architectures": ["GraniteSWAForCausalLM"],
+        "attention_multiplier": 0.25, "dtype": "bfloat16", "embedding_multiplier": 2.0,
+        "hidden_size": 32, "intermediate_size": 48, "layer_rope_theta": [0, 500.0, 500.0],
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "logits_scaling": 2.0, "max_position_embeddings": 256, "num_attention_heads": 4,
+        "num_hidden_layers": 3, "num_key_value_heads": 2, "residual_multiplier": 0.5,
+        "rms_norm_eps": 1e-5, "sliding_window": 16, "tie_word_embeddings": true, "vocab_size": 512,
+    });
+    run.model_folder("base", &config);
+    let run = run.with_base();
+    let export = ["export", "checkpoints/tiny", "--type", "f32", "--out", "out", "--no-sign"];
+    run.succeeds(&export);
+    let read = Gguf::read(&run.path("out/out-F32.gguf"));
+    assert_eq!(read.text("general.architecture"), "granite_swa");
+    assert_eq!(read.number("granite_swa.attention.sliding_window"), 16.0);
+    assert_eq!(read.number("granite_swa.rope.freq_base"), 500.0);
+    for pattern in ["sliding_window_pattern", "rope_pattern"] {
+        let found = read.list(&format!("granite_swa.attention.{pattern}"));
+        assert_eq!(found, [0.0, 1.0, 1.0].map(Found::Number), "{pattern}");
+    }
+    let all = weights(&run.path("checkpoints/tiny/artifact"));
+    assert_eq!(all.len(), read.tensors.len());
+    let (_, _, sinks) = &read.tensors["blk.2.attn_sinks.weight"];
+    assert_eq!(*sinks, all["model.layers.2.self_attn.sinks"].1);
+    assert!(sinks.iter().any(|sink| *sink != 0.0));
+    // The same model is read back.
+    assert_eq!(run.answer("out/out-F32.gguf"), run.answer("checkpoints/tiny"));
+    let folder = fs::read_dir(run.path("cache/gguf")).unwrap().next().unwrap().unwrap().path();
+    let found: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
+    for key in ["model_type", "layer_types", "sliding_window", "attention_multiplier"] {
+        assert_eq!(found[key], config[key], "{key}");
+    }
+    assert_eq!(found["layer_rope_theta"], json!([0, 500.0, 500.0]));
+
+    // llama.cpp has one base for all layers.
+    config["layer_rope_theta"] = json!([0, 500.0, 10000.0]);
+    run.model_folder("other", &config);
+    let (from, to) = ("checkpoints/tiny/artifact/model.safetensors", "other/model.safetensors");
+    fs::copy(run.path(from), run.path(to)).unwrap();
+    let export = ["export", "other", "--type", "f32", "--out", "refused", "--no-sign"];
+    run.fails_with(2, &export, str![]);
 }

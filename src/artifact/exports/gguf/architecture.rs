@@ -42,6 +42,10 @@ pub struct Architecture {
     pub(super) multipliers: bool,
     /// Positions turn nothing in every layer of this number, where llama.cpp knows such layers.
     pub(super) unturned_every: Option<usize>,
+    /// Whether the file says in which layers positions turn something.
+    pub(super) any_turning: bool,
+    /// Whether attention may have sinks.
+    pub(super) sinks: bool,
     /// Where layers have windows: in all but every so many, unless the file says it.
     pub(super) windows: Option<usize>,
     /// Whether that pattern may be another one.
@@ -76,6 +80,8 @@ const LLAMA: Architecture = Architecture {
     biases: true,
     multipliers: false,
     unturned_every: None,
+    any_turning: false,
+    sinks: false,
     windows: None,
     any_pattern: false,
     capped: false,
@@ -105,6 +111,14 @@ const GEMMA2: Architecture = Architecture {
     tied: Some(true),
     yarn: false,
     ..HALVES
+};
+
+const GRANITE: Architecture = Architecture {
+    model_types: &["granite", "granitemoehybrid"],
+    name: "granite",
+    multipliers: true,
+    yarn: false,
+    ..LLAMA
 };
 
 const LFM2: Architecture = Architecture {
@@ -146,17 +160,21 @@ pub static ARCHITECTURES: &[Architecture] = &[
         model_types: &["gpt_oss"],
         name: "gpt-oss",
         biases: true,
+        sinks: true,
         windows: Some(2),
         tied: Some(false),
         mixture: Mixture::Clamped,
         ..HALVES
     },
+    GRANITE,
     Architecture {
-        model_types: &["granite", "granitemoehybrid"],
-        name: "granite",
-        multipliers: true,
-        yarn: false,
-        ..LLAMA
+        model_types: &["granite_swa"],
+        name: "granite_swa",
+        windows: Some(4),
+        any_pattern: true,
+        any_turning: true,
+        sinks: true,
+        ..GRANITE
     },
     LFM2,
     Architecture { model_types: &["lfm2_moe"], name: "lfm2moe", mixture: Mixture::Sigmoid, ..LFM2 },

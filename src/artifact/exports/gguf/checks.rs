@@ -47,7 +47,7 @@ impl Architecture {
                 "layers of several kinds",
             ),
             (!self.has_windows(facts), "such sliding windows"),
-            (first.sinks.is_some() && !clamped, "sinks of attention"),
+            (first.sinks.is_some() && !self.sinks, "sinks of attention"),
             (clamped && !(biased && first.output.bias), "attention without biases"),
             (caps != [self.capped; 2], "such caps of scores"),
             (multiplied && !self.multipliers, "such multipliers"),
@@ -166,13 +166,13 @@ impl Architecture {
                 (true, Some(near)) => near,
                 _ => far,
             };
-            of.rope.as_ref() == turned.then_some(wanted)
+            of.rope.as_ref() == turned.then_some(wanted) || self.any_turning && of.rope.is_none()
         });
         let two = self.windows.is_none()
             || near.is_none_or(|near| {
                 let plain = near.scaling == RopeScaling::None;
                 match self.name {
-                    "gpt-oss" => near == far,
+                    "gpt-oss" | "granite_swa" => near == far,
                     "gemma2" => near == far && plain,
                     "gemma3" => plain,
                     _ => plain && near.theta == far.theta,

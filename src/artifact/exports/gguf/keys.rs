@@ -137,6 +137,11 @@ impl Architecture {
             let pattern: Vec<bool> = layers().map(windowed).collect();
             keys.flags(&name("attention.sliding_window_pattern"), &pattern);
         }
+        if self.any_turning {
+            let turns = |of: Option<&AttentionDescription>| of.is_some_and(|of| of.rope.is_some());
+            let pattern: Vec<bool> = layers().map(turns).collect();
+            keys.flags(&name("attention.rope_pattern"), &pattern);
+        }
         if let ("gemma3", [_, Some(rope)]) = (self.name, ropes(facts)) {
             #[expect(clippy::cast_possible_truncation)] // the file has f32, and so has llama.cpp
             keys.fraction(&name("rope.freq_base_swa"), rope.theta as f32);
