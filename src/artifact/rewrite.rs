@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::merge::{Change, Rows, Sink, Weights};
 use crate::error::{Context, Error, ErrorCode, Result};
 use crate::files::{FileEntry, NewFile, failed};
-use crate::model::CheckpointNames;
+use crate::model::{CheckpointNames, SCORE};
 use crate::weights::{Element, OwnedTensor, ShardStream, TensorPlace, to_f32};
 
 const FAILED: &str = "cannot write the merged weights";
@@ -81,6 +81,14 @@ pub struct Rewritten {
     pub added: Option<(&'static str, String)>,
 }
 
+/// How a class of models that score labels calls the tensors of a model.
+pub struct Renaming<'a> {
+    /// The name of each, by the one that it has here; none of one that the class lacks.
+    pub name: &'a dyn Fn(&str) -> Option<String>,
+    /// What stands behind the head, with the name that it would have here.
+    pub behind_head: (&'static str, OwnedTensor),
+}
+
 /// Writes the merged weight files of a base into a directory, under their own names. With the
 /// base's number formats their headers are the base's own, too; `format` is another for all tensors
 /// that are of the text model by these names.
@@ -89,15 +97,36 @@ pub fn write_merged(
     target: &Path,
     format: Option<(Element, CheckpointNames)>,
 ) -> Result<Rewritten> {
+    write(weights, target, format, None)
+}
+
+/// The same for a class of models with other names of tensors.
+pub fn write_renamed(
+    weights: Weights,
+    target: &Path,
+    format: Option<(Element, CheckpointNames)>,
+    renaming: &Renaming,
+) -> Result<Rewritten> {
+    write(weights, target, format, Some(renaming))
+}
+
+fn write(
+    weights: Weights,
+    target: &Path,
+    format: Option<(Element, CheckpointNames)>,
+    renaming: Option<&Renaming>,
+) -> Result<Rewritten> {
     let mut copy = Copy {
         target,
         format,
+        renaming,
         open: None,
         begins: BTreeMap::new(),
+        left_out: false,
         rounding: Rounding::default(),
         bytes: 0,
         shortest: None,
-        more: None,
+        more: Vec::new(),
         added: None,
     };
     let base_files = weights.read(&mut copy)?;
@@ -109,15 +138,18 @@ pub fn write_merged(
 struct Copy<'a> {
     target: &'a Path,
     format: Option<(Element, CheckpointNames)>,
+    renaming: Option<&'a Renaming<'a>>,
     open: Option<(PathBuf, BufWriter<NewFile>)>,
     /// Where the tensors of the open file begin, if not one after the other as in the base.
     begins: BTreeMap<String, u64>,
+    /// Whether the tensor that comes is not written.
+    left_out: bool,
     rounding: Rounding,
     bytes: u64,
     shortest: Option<Element>,
-    /// A tensor that comes behind those of the base's last file.
-    more: Option<(&'static str, OwnedTensor)>,
-    /// Where it went: its name, and that of the file.
+    /// Tensors that come behind those of the base's file.
+    more: Vec<(&'static str, OwnedTensor)>,
+    /// Where a head went that the base lacks: its name, and that of the file.
     added: Option<(&'static str, String)>,
 }
 
@@ -141,6 +173,37 @@ impl Copy<'_> {
             _ => place.element,
         }
     }
+
+    /// What a tensor is called in the files that are written, if it is written.
+    fn name(&self, name: &str) -> Option<String> {
+        self.renaming.map_or_else(|| Some(name.to_owned()), |renaming| (renaming.name)(name))
+    }
+
+    /// Puts the tensors behind the others of a file into its header; returns their bytes.
+    fn add(&mut self, shard: &ShardStream, header: &mut Vec<u8>, data: u64) -> Result<u64> {
+        if self.more.iter().any(|(name, _)| *name == SCORE) {
+            self.added = Some((SCORE, shard.name().to_owned()));
+        }
+        let has_head =
+            self.added.is_some() || shard.places().iter().any(|place| place.name == SCORE);
+        if let Some(renaming) = self.renaming.filter(|_| has_head) {
+            self.more.push(renaming.behind_head.clone());
+        }
+        let (mut end, before) = (data, header.len() as u64);
+        let mut begins = Vec::new();
+        for (name, tensor) in &self.more {
+            let Some(written) = self.name(name) else { continue };
+            *header = with_tensor(header, (&written, tensor), end)?;
+            begins.push(((*name).to_owned(), end));
+            end += tensor.bytes.len() as u64;
+        }
+        if !self.begins.is_empty() {
+            let (after, further) = (header.len() as u64, header.len() as u64 - before);
+            self.begins.values_mut().for_each(|begin| *begin += further);
+            self.begins.extend(begins.into_iter().map(|(name, begin)| (name, after + begin)));
+        }
+        Ok(end - data)
+    }
 }
 
 /// Codes of quantised numbers stay as they are.
@@ -150,34 +213,24 @@ fn is_number(place: &TensorPlace) -> bool {
 
 impl Sink for Copy<'_> {
     fn more(&mut self, name: &'static str, tensor: OwnedTensor) {
-        self.more = Some((name, tensor));
+        self.more.push((name, tensor));
     }
 
     fn shard(&mut self, shard: &ShardStream) -> Result<()> {
         // The sums have no place in blocks, and take that of the numbers that they stand for.
         let in_blocks = shard.places().iter().any(|place| place.blocks.is_some());
-        let another = self.format.is_some() || in_blocks || shard.grows();
-        let (header, mut begins) = match another {
+        let another = self.format.is_some() || self.renaming.is_some();
+        let (mut header, begins) = match another || in_blocks || shard.grows() {
             false => (without_binding(shard.header())?, BTreeMap::new()),
-            true => in_format(shard, |place| self.format(place))?,
+            true => in_format(shard, |place| Some((self.name(&place.name)?, self.format(place))))?,
         };
+        let kept = shard.places().iter().filter(|place| self.name(&place.name).is_some());
         let count = |place: &TensorPlace| {
             place.bytes / place.element.size() as u64 * self.format(place).size() as u64
         };
-        let mut data: u64 = shard.places().iter().map(count).sum();
-        let mut header = header;
-        if let Some((name, tensor)) = &self.more {
-            let before = header.len() as u64;
-            header = with_tensor(&header, (name, tensor), data)?;
-            let further = header.len() as u64 - before;
-            begins.values_mut().for_each(|begin| *begin += further);
-            if !begins.is_empty() {
-                begins.insert((*name).to_owned(), header.len() as u64 + data);
-            }
-            data += tensor.bytes.len() as u64;
-            self.added = Some((name, shard.name().to_owned()));
-        }
+        let mut data: u64 = kept.map(count).sum();
         self.begins = begins;
+        data += self.add(shard, &mut header, data)?;
         self.bytes += data;
         let path = self.target.join(shard.name());
         let begin = || -> io::Result<NewFile> {
@@ -191,6 +244,7 @@ impl Sink for Copy<'_> {
     }
 
     fn tensor(&mut self, place: &TensorPlace) -> Result<usize> {
+        self.left_out = self.name(&place.name).is_none();
         if let Some(begin) = self.begins.get(&place.name).copied() {
             self.seek(begin)?;
         }
@@ -198,6 +252,9 @@ impl Sink for Copy<'_> {
     }
 
     fn rows(&mut self, place: &TensorPlace, rows: Rows) -> Result<()> {
+        if self.left_out {
+            return Ok(());
+        }
         let element = self.format(place);
         match rows {
             Rows::Unchanged(bytes) if element == place.element => self.write(bytes),
@@ -217,7 +274,7 @@ impl Sink for Copy<'_> {
     }
 
     fn end(&mut self) -> Result<()> {
-        if let Some((name, tensor)) = self.more.take() {
+        for (name, tensor) in std::mem::take(&mut self.more) {
             if let Some(begin) = self.begins.get(name).copied() {
                 self.seek(begin)?;
             }
@@ -259,29 +316,30 @@ fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
     Ok(with_length(&json))
 }
 
-/// The header of a file with the same tensors in other number formats, and where each begins in the
-/// file. Those with the longest numbers come first, so that all lie at multiples of their size.
+/// The header of a file with the same tensors under other names and in other number formats,
+/// without those that have neither, and where each begins in the file. Those with the longest
+/// numbers come first, so that all lie at multiples of their size.
 fn in_format(
     shard: &ShardStream,
-    format: impl Fn(&TensorPlace) -> Element,
+    written: impl Fn(&TensorPlace) -> Option<(String, Element)>,
 ) -> Result<(Vec<u8>, BTreeMap<String, u64>)> {
     let mut json = Map::new();
     if let Some(Value::Object(metadata)) = parsed(shard.header())?.get_mut("__metadata__") {
         unbind(metadata);
         json.insert("__metadata__".to_owned(), Value::Object(metadata.clone()));
     }
-    let mut places: Vec<_> = shard.places().iter().collect();
-    places.sort_by_key(|place| std::cmp::Reverse(format(place).size()));
+    let places = shard.places().iter();
+    let mut places: Vec<_> = places.filter_map(|place| Some((place, written(place)?))).collect();
+    places.sort_by_key(|(_, (_, element))| std::cmp::Reverse(element.size()));
     let (mut begin, mut begins) = (0, BTreeMap::new());
-    for place in places {
-        let element = format(place);
+    for (place, (name, element)) in places {
         let end = begin + place.bytes / place.element.size() as u64 * element.size() as u64;
         let entry = json!({
             "dtype": element.name(),
             "shape": place.shape,
             "data_offsets": [begin, end],
         });
-        json.insert(place.name.clone(), entry);
+        json.insert(name, entry);
         begins.insert(place.name.clone(), begin);
         begin = end;
     }
