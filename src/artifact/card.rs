@@ -14,6 +14,8 @@ use crate::adapters::Label;
 use crate::files::{Digest, FileEntry};
 use crate::hub::ModelDirectory;
 
+/// What only an export as a decision model of transformers has.
+pub const DECISION_FILE: &str = "decision.json";
 /// The card's file name.
 pub const FILE: &str = "README.md";
 
@@ -190,7 +192,11 @@ impl Card {
             Relation::Adapter(_) => "peft",
             _ => "transformers",
         };
-        writeln!(out, "library_name: {library}\npipeline_tag: text-generation\ntags:")?;
+        let task = match self.is_decision_model() {
+            true => "text-classification",
+            false => "text-generation",
+        };
+        writeln!(out, "library_name: {library}\npipeline_tag: {task}\ntags:")?;
         for tag in &tags {
             writeln!(out, "- {}", yaml(tag))?;
         }
@@ -341,6 +347,11 @@ impl Card {
     /// Whether it is a file of llama.cpp.
     fn is_gguf(&self) -> bool {
         self.exported.as_ref().is_some_and(|file| file.ends_with(".gguf"))
+    }
+
+    /// Whether it answers questions with labels.
+    pub(super) fn is_decision_model(&self) -> bool {
+        self.exported.as_deref() == Some(DECISION_FILE)
     }
 
     pub(super) fn is_adapter(&self) -> bool {

@@ -230,3 +230,14 @@ fn an_adapter_of_experts_for_vllm_says_how_it_is_served() {
         assert!(!text.contains("AutoPeftModel"), "{text}");
     }
 }
+
+#[test]
+fn a_decision_model_says_how_it_is_asked() {
+    let (relation, exported) = (Relation::Merge(ADAPTERS[0].label()), DECISION_FILE.to_owned());
+    let text = Card { relation, exported: Some(exported), ..card() }.to_markdown();
+    let front = front_matter(&text);
+    for part in ["library_name: transformers\npipeline_tag: text-classification", "model:merge:"] {
+        assert!(front.contains(part), "{part}\n{text}");
+    }
+    crate::snapshots::says(text.split("## Use\n").nth(1).unwrap(), snapbox::str![]);
+}

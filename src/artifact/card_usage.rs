@@ -14,6 +14,7 @@ impl Card {
                 return write_lora_usage(file, out);
             }
             Some(_) if self.is_adapter() => return self.write_serving_usage(out),
+            Some(_) if self.is_decision_model() => return write_decision_usage(out),
             Some(file) => return write_export_usage(file, out),
             None => {}
         }
@@ -67,5 +68,20 @@ fn write_lora_usage(file: &str, out: &mut String) -> std::fmt::Result {
         "\n## Use\n\nWith llama.cpp, beside a GGUF file of the base model:\n\n```\n\
          llama-cli -m BASE.gguf --lora {file} -p \"...\"\n```\n\n{OLLAMA} Its line `FROM` names \
          the base model.\n"
+    )
+}
+
+fn write_decision_usage(out: &mut String) -> std::fmt::Result {
+    write!(
+        out,
+        "\n## Use\n\nWith transformers from 5.24 on, as a decision model (`JevForDecision`):\n\n\
+         ```python\nfrom transformers import pipeline\n\n\
+         decide = pipeline(\"decision\", model=\".\")\n\
+         labels = decide.decision_config.labels[\"choice\"]\n\
+         question = {{\"type\": \"choice\", \"criteria\": dict.fromkeys(labels)}}\n\
+         print(decide({{\"state\": \"...\", \"questions\": {{\"label\": question}}}}))\n```\n\n\
+         `state` is a text, or a list of messages where the model has a chat template. The options \
+         are all labels,\nin their order; others are refused. What a question says besides is not \
+         read.\n"
     )
 }

@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::hub::Policy;
 use crate::train::{Access, parent_state};
 
-/// Write a model in the format of another program: GGUF, for llama.cpp and what is built on it, or
-/// an adapter for llama.cpp or vLLM
+/// Write a model in the format of another program: GGUF, for llama.cpp and what is built on it, an
+/// adapter for llama.cpp or vLLM, or a decision model of transformers
 ///
 /// `gguf`: an adapter is added to its base on the way, in f32, and rounded once to the wanted type;
 /// nothing is held in memory but the adapter and a few rows. A tokenizer that llama.cpp would not
@@ -29,17 +29,22 @@ use crate::train::{Access, parent_state};
 /// `vllm`: an adapter of experts by itself, with a tensor for each matrix of each expert; PEFT has
 /// those of all experts in one. Other adapters are loaded there as they are.
 ///
+/// `jev`: a model that gives a text one of several labels, as a decision model of transformers
+/// (`JevForDecision`, pipeline `decision`), with its temperature. It answers questions of the type
+/// `choice` whose options are the labels in their order.
+///
 /// The new directory holds the file, its lineage and a signature over both.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An artifact, a run that has one, a checkpoint of a run (`RUN@best`, `RUN@last`,
     /// `RUN@step-200`), a model directory, or owner/name on the hub, also with `@revision`
     model: String,
-    /// gguf, gguf-lora or vllm
+    /// gguf, gguf-lora, vllm or jev
     #[arg(long, value_name = "NAME", default_value = "gguf")]
     format: String,
     /// Type of the numbers: f16, q8_0, q6_k, q5_k_m, q4_k_m, bf16 or f32 for gguf, f32, f16 or bf16
-    /// for gguf-lora; if nothing is said, the first of them
+    /// for gguf-lora, base (as the files of the base), f32, bf16 or f16 for jev; if nothing is
+    /// said, the first of them
     #[arg(long, value_name = "NAME")]
     r#type: Option<String>,
     /// The directory to make

@@ -418,10 +418,12 @@ fn texts() -> Vec<Case> {
                 one("chat_template.jinja", "{% for %}"),
                 one("chat_template.jinja", "{{ raise_exception('no') }}"),
                 one("tokenizer_config.json", list("{{ messages | no_filter }}")),
+                one("decision_template.jinja", "{% for %}"),
             ],
             vec![
                 one("chat_template.jinja", TURNS),
                 one("chat_template.jinja", "{% if tools %}{{ raise_exception('no') }}{% endif %}"),
+                one("decision_template.jinja", "{{ raise_exception('what is asked?') }}"),
             ],
         ),
         case(

@@ -3,6 +3,7 @@
 
 mod gguf;
 mod granite;
+mod jev;
 mod llama_cpp;
 mod memory;
 mod merge;

@@ -1,6 +1,7 @@
 //! Formats of other programs that a finished model can be written in.
 
 pub mod gguf;
+pub mod jev;
 pub mod vllm;
 
 use std::collections::BTreeMap;
@@ -15,10 +16,11 @@ use super::merge::{Addition, Weights};
 use super::origin::Origin;
 use super::score_head;
 use crate::adapters::{Adapter, resized};
+use crate::config::{ProblemType, ScoreHead};
 use crate::data::Codec;
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, read_bytes, remove_dir};
-use crate::model::{Description, ModelJson, inspect};
+use crate::model::{CheckpointNames, Description, ModelJson, inspect};
 
 /// A format.
 pub trait Export: Sync {
@@ -30,16 +32,21 @@ pub trait Export: Sync {
     fn contents(&self) -> Contents;
 }
 
+/// Writes a whole model into a folder.
+pub type WriteModel = fn(&Source, Weights, &Path) -> Result<Written>;
+
 /// What a format holds, and what writes it into a folder.
 pub enum Contents {
-    /// A whole model; an adapter is added to its base on the way.
-    Model(fn(&Source, Weights, &Path) -> Result<Written>),
+    /// A whole model that writes text; an adapter is added to its base on the way.
+    Model(WriteModel),
+    /// A whole model that gives a text one of several labels, likewise.
+    Classifier(WriteModel),
     /// An adapter by itself.
     Adapter(fn(AdapterSource, &Path) -> Result<Written>),
 }
 
 /// All formats.
-pub static EXPORTS: &[&dyn Export] = &[&gguf::Gguf, &gguf::GgufLora, &vllm::Vllm];
+pub static EXPORTS: &[&dyn Export] = &[&gguf::Gguf, &gguf::GgufLora, &vllm::Vllm, &jev::Jev];
 
 /// An adapter to be written.
 pub struct AdapterSource<'a> {
@@ -71,6 +78,12 @@ pub struct Source<'a> {
     pub tokenizer: serde_json::Value,
     /// Its tokenizer and chat template, ready for use.
     pub codec: Codec,
+    /// Where its small files lie.
+    pub files: &'a Path,
+    /// Which weights are those of the text model.
+    pub names: CheckpointNames,
+    /// What it scores in the place of tokens, if it does.
+    pub head: Option<ScoreHead>,
 }
 
 /// What was written.
@@ -122,12 +135,40 @@ pub fn export(
         })?,
     };
     let origin = Origin::find(request.model, request.base, request.supply)?;
+    let contents = format.contents();
+    refuse_scores(&contents, format.name(), &origin.model.path)?;
     let unchecked = if check { check_effect(&origin)? } else { None };
-    let written = match format.contents() {
-        Contents::Model(write) => export_model(request, origin, (format.name(), number), write),
+    let written = match contents {
+        Contents::Model(write) | Contents::Classifier(write) => {
+            export_model(request, origin, (format.name(), number), write)
+        }
         Contents::Adapter(write) => export_adapter(request, origin, (format.name(), number), write),
     };
     written.map(|(file, notes)| (file, unchecked.into_iter().chain(notes).collect()))
+}
+
+/// Refuses a model that scores what the format has no place for.
+fn refuse_scores(contents: &Contents, format: &str, model: &Path) -> Result<()> {
+    let scores = match contents {
+        Contents::Adapter(_) => return Ok(()),
+        Contents::Model(_) => {
+            return score_head::refuse(model, &format!("be written as {format}"));
+        }
+        Contents::Classifier(_) => match score_head::find(model)? {
+            None => "tokens".to_owned(),
+            Some(ScoreHead { problem_type: None, .. }) => "rewards".to_owned(),
+            Some(ScoreHead { problem_type: Some(ProblemType::SingleLabel), .. }) => return Ok(()),
+            Some(ScoreHead { problem_type: Some(other), .. }) => {
+                format!("labels of the kind `{}`", other.name())
+            }
+        },
+    };
+    let what =
+        format!("the format `{format}` is for models that give a text one of several labels");
+    Err(Error::export(what)
+        .at(model)
+        .because(format!("this one scores {scores}"))
+        .hint("`train.objective = \"classification\"` trains one"))
 }
 
 /// Writes an adapter by itself.
@@ -197,17 +238,21 @@ fn export_model(
     request: &Derivation,
     origin: Origin,
     (format, number): (&str, &str),
-    write: fn(&Source, Weights, &Path) -> Result<Written>,
+    write: WriteModel,
 ) -> Result<(String, Vec<String>)> {
     let ready = open_weights(&origin, &[], None)?;
-    score_head::refuse(&origin.model.path, &format!("be written as {format}"))?;
-    let ReadyWeights { weights, adapter_files, untied, note, vocabulary, .. } = ready;
+    let ReadyWeights { weights, adapter_files, untied, note, vocabulary, names, head } = ready;
+    let relation = match (&head, &origin.adapter) {
+        (Some(_), Some((adapter, _))) => Relation::Merge(adapter.kind().label()),
+        _ => Relation::Export,
+    };
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);
         create_dir_new(&small)?;
         bundle::copy_sidecars(&origin.model.path, &small, false)?;
         bundle::copy_missing(&origin.base.path, &small)?;
+        score_head::copy(&origin.model.path, &small)?;
         let config = hash_base_file(&origin, &small, "config.json")?;
         let mut small_files = hash_tree(&small)?;
         small_files.retain(|file| used(&file.path) && file.path != config.path);
@@ -225,6 +270,9 @@ fn export_model(
             config: model,
             tokenizer: tokenizer(&small)?,
             codec: Codec::load(&small, None)?,
+            files: &small,
+            names,
+            head,
         };
         let written = write(&source, weights, scratch)?;
         drop(source);
@@ -234,6 +282,7 @@ fn export_model(
         origin.base.expect(&base_files)?;
         base_files.extend(small_files);
         let made = made((format, number), base_files, adapter_files, &origin, &written);
+        let made = Made { relation, ..made };
         let inputs = request.inputs(&origin, &made)?;
         bind(scratch, &written, &inputs.digest().to_string())?;
         let notes = note.into_iter().chain(written.notes).collect();
@@ -250,6 +299,7 @@ fn used(name: &str) -> bool {
         "generation_config.json",
         "chat_template.jinja",
         "additional_chat_templates/tool_use.jinja",
+        score_head::FILE,
     ]
     .contains(&name)
 }
@@ -288,7 +338,7 @@ mod tests {
             snapbox::str![[r#"
 error[export]: there is no format `onnx`
 
-hint: supported: `gguf`, `gguf-lora`, `vllm`
+hint: supported: `gguf`, `gguf-lora`, `vllm`, `jev`
 "#]],
         );
     }
