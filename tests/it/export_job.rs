@@ -134,20 +134,27 @@ fn rows_in_parquet_are_those_of_json_lines() {
     assert_eq!(told("columns"), columns);
     let yaml = run.read("again/axolotl.yml");
     let told = yaml.lines().filter(|line| line.contains("parquet"));
-    says(told.map(|line| format!("{line}\n")).collect::<String>(), str![[r##"
+    says(
+        told.map(|line| format!("{line}\n")).collect::<String>(),
+        str![[r##"
 # `train.parquet` has the rows of the whole run, tokenised and packed, in their order.
 datasets: [{"path":"train.parquet","ds_type":"parquet","type":null}]
 test_datasets: [{"path":"validation.parquet","ds_type":"parquet","type":null}]
 
-"##]]);
+"##]],
+    );
     let form = ["export-job", "tiny.toml", "--to", "trl", "--rows", "arrow"];
-    run.fails_with(2, &form, str![[r#"
+    run.fails_with(
+        2,
+        &form,
+        str![[r#"
 error: invalid value 'arrow' for '--rows <FORM>'
   [possible values: jsonl, parquet]
 
 For more information, try '--help'.
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]

@@ -563,40 +563,56 @@ fn a_policy_can_ask_for_others_who_got_the_same_bytes() {
     let reproduced = |more: &[&str]| {
         run.succeeds(&[&["reproduce", "checkpoints/tiny", "--json"], more].concat());
     };
-    ends(demanded(1), 1, str![[r#"
+    ends(
+        demanded(1),
+        1,
+        str![[r#"
 FAIL  check:reproduced_by             0 of 1 others got the same bytes; 1 more must make it again (`firebrand reproduce`), signed by a key that you trust with the role `reproduce`
 -     check:output_schema             the suite has no task of the kind `json_schema`
 REFUSED: 1 of 14 tests fail
 
-"#]]);
+"#]],
+    );
     reproduced(&[]);
-    ends(demanded(1), 1, str![[r#"
+    ends(
+        demanded(1),
+        1,
+        str![[r#"
 FAIL  check:reproduced_by             0 of 1 others got the same bytes; not counted: line 2: the key [HEX] has signed the model itself; 1 more must make it again (`firebrand reproduce`), signed by a key that you trust with the role `reproduce`
 -     check:output_schema             the suite has no task of the kind `json_schema`
 REFUSED: 1 of 14 tests fail
 
-"#]]);
+"#]],
+    );
     run.succeeds(&["keygen", "auditor.pem"]);
     reproduced(&["--key", "auditor.pem"]);
-    ends(demanded(1), 1, str![[r#"
+    ends(
+        demanded(1),
+        1,
+        str![[r#"
 FAIL  check:signature                 attestation: line 3: signed by the key [SHA256], which you do not trust
 FAIL  check:reproduced_by             0 of 1 others got the same bytes; not counted: line 2: the key [HEX] has signed the model itself; line 3: the key [HEX] is not among the keys that you trust (1); 1 more must make it again (`firebrand reproduce`), signed by a key that you trust with the role `reproduce`
 -     check:output_schema             the suite has no task of the kind `json_schema`
 REFUSED: 2 of 14 tests fail
 
-"#]]);
+"#]],
+    );
 
     let keys = "settings/firebrand/trusted-keys";
     std::fs::create_dir_all(run.path(keys)).unwrap();
     run.write(&format!("{keys}/auditor.pem"), &run.read("auditor.pub.pem"));
     let entry = "[[key]]\nfile = \"trusted-keys/auditor.pem\"\nroles = [\"gate\"]\n";
     run.write("settings/firebrand/trusted-keys.toml", entry);
-    ends(demanded(1), 1, str![[r#"
+    ends(
+        demanded(1),
+        1,
+        str![[r#"
 FAIL  check:reproduced_by             0 of 1 others got the same bytes; not counted: line 2: the key [HEX] has signed the model itself; line 3: the key [HEX] has the role `gate`, and `reproduce` is needed; 1 more must make it again (`firebrand reproduce`), signed by a key that you trust with the role `reproduce`
 -     check:output_schema             the suite has no task of the kind `json_schema`
 REFUSED: 1 of 14 tests fail
 
-"#]]);
+"#]],
+    );
     run.write("settings/firebrand/trusted-keys.toml", &entry.replace("gate", "reproduce"));
     let (code, said) = demanded(1);
     assert_eq!(code, 0, "{said}");
@@ -604,12 +620,16 @@ REFUSED: 1 of 14 tests fail
     says(line, str!["ok    check:reproduced_by             same bytes by key [HEX]"]);
     // One is not two, and twice the same is one.
     reproduced(&["--key", "auditor.pem"]);
-    ends(demanded(2), 1, str![[r#"
+    ends(
+        demanded(2),
+        1,
+        str![[r#"
 FAIL  check:reproduced_by             1 of 2 others got the same bytes: key [HEX]; not counted: line 2: the key [HEX] has signed the model itself; 1 more must make it again (`firebrand reproduce`), signed by a key that you trust with the role `reproduce`
 -     check:output_schema             the suite has no task of the kind `json_schema`
 REFUSED: 1 of 14 tests fail
 
-"#]]);
+"#]],
+    );
     // Nobody is asked for.
     assert_eq!(by(&run, POLICY).0, 0, "{}", by(&run, POLICY).1);
 }

@@ -247,9 +247,9 @@ impl AttentionOnCpu {
         if self.elsewhere.is_none() {
             let (cached, rows) = (cache.on_cpu(heads, F::ROUNDS), own[0].view().rows);
             for row in 0..rows {
-                let [k, v] = own.each_ref().map(|x| {
-                    x.view().row(row).iter().map(|x| x.wide()).collect::<Vec<f32>>()
-                });
+                let [k, v] = own
+                    .each_ref()
+                    .map(|x| x.view().row(row).iter().map(|x| x.wide()).collect::<Vec<f32>>());
                 cached.push(&k, &v, self.config.window);
             }
             return;

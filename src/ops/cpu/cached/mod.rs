@@ -200,9 +200,8 @@ impl Keys<'_> {
             for word in 0..width / JOINED {
                 call_for_line(later, word * 2 * LANES);
                 call_for_line(later, (word * 2 + 1) * LANES);
-                let keys = [some, others].map(|panel| {
-                    numbers::<S, VECTORS, JOINED>(simd, &panel[word * LANES..])
-                });
+                let keys = [some, others]
+                    .map(|panel| numbers::<S, VECTORS, JOINED>(simd, &panel[word * LANES..]));
                 for half in 0..JOINED {
                     for query in 0..QUERIES {
                         let x = simd.splat_f32s(q[query][word * JOINED + half]);
@@ -359,7 +358,9 @@ mod tests {
             let plain = AttentionConfig::of(Heads { queries, kv_heads, width });
             let windowed = AttentionConfig { window: Some(50), ..plain };
             let capped = AttentionConfig { soft_cap: Some(1.5), scale: 0.7, ..plain };
-            for (config, sinks) in [(plain, None), (windowed, None), (capped, Some(random(queries, "sinks")))] {
+            for (config, sinks) in
+                [(plain, None), (windowed, None), (capped, Some(random(queries, "sinks")))]
+            {
                 let wide = config.key_width();
                 // The texts have different lengths, of which one is worth threads.
                 let texts: Vec<CachedKeys> = [1, 5, 400]
