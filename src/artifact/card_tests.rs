@@ -239,5 +239,24 @@ fn a_decision_model_says_how_it_is_asked() {
     for part in ["library_name: transformers\npipeline_tag: text-classification", "model:merge:"] {
         assert!(front.contains(part), "{part}\n{text}");
     }
-    crate::snapshots::says(text.split("## Use\n").nth(1).unwrap(), snapbox::str![]);
+    crate::snapshots::says(
+        text.split("## Use\n").nth(1).unwrap(),
+        snapbox::str![[r#"
+
+With transformers from 5.24 on, as a decision model (`JevForDecision`):
+
+```python
+from transformers import pipeline
+
+decide = pipeline("decision", model=".")
+labels = decide.decision_config.labels["choice"]
+question = {"type": "choice", "criteria": dict.fromkeys(labels)}
+print(decide({"state": "...", "questions": {"label": question}}))
+```
+
+`state` is a text, or a list of messages where the model has a chat template. The options are all labels,
+in their order; others are refused. What a question says besides is not read.
+
+"#]],
+    );
 }

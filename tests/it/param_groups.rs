@@ -72,7 +72,21 @@ fn a_group_that_has_nothing_to_do_is_refused_before_anything_is_trained() {
             .concat(),
         ),
     );
-    run.fails_with(2, &["plan", "typo.toml", "--quiet"], str![]);
+    run.fails_with(
+        2,
+        &["plan", "typo.toml", "--quiet"],
+        str![[r#"
+error[config]: `train.param_groups.0` has neither `learning_rate` nor `weight_decay`
+
+error[config]: `q_prj` in `train.param_groups.0.modules` fits no parameter that is trained
+
+hint: did you mean `q_proj`?
+
+error[config]: `train.param_groups.1` decides for no parameter
+  because all that it fits are of a group before it
+
+"#]],
+    );
     // Beside an adapter its parameters are all that is trained.
     run.write(
         "frozen.toml",
@@ -81,7 +95,12 @@ fn a_group_that_has_nothing_to_do_is_refused_before_anything_is_trained() {
             &group("modules = [\"embed_tokens\"]\nlearning_rate = 1e-5"),
         ),
     );
-    run.fails_with(2, &["plan", "frozen.toml", "--quiet"], str![]);
+    run.fails_with(2, &["plan", "frozen.toml", "--quiet"], str![[r#"
+error[config]: `embed_tokens` in `train.param_groups.0.modules` fits no parameter that is trained
+
+hint: there are: down_proj, gate_proj, k_proj, layers, lora_A, lora_B, mlp, model, o_proj, q_proj, self_attn, up_proj, v_proj
+
+"#]]);
     run.write(
         "odd.toml",
         &with_groups(
@@ -89,5 +108,18 @@ fn a_group_that_has_nothing_to_do_is_refused_before_anything_is_trained() {
             &group("modules = [\"(\"]\nlearning_rate = 2\nmomentum = 1"),
         ),
     );
-    run.fails_with(2, &["plan", "odd.toml", "--quiet"], str![]);
+    run.fails_with(2, &["plan", "odd.toml", "--quiet"], str![[r#"
+error[config]: `train.param_groups.0.modules.0` must be a name or a regular expression of modules, not `"("`
+  at odd.toml:27:12
+  because unclosed group
+
+error[config]: `train.param_groups.0.learning_rate` must be a number above 0 and at most 1, not `2`
+  at odd.toml:28:17
+
+error[config]: unknown key `momentum` in `[[train.param_groups]]`
+  at odd.toml:29:1
+
+hint: did you mean `train.sgd_momentum`?
+
+"#]]);
 }

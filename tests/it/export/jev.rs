@@ -53,7 +53,15 @@ fn a_classifier_becomes_a_decision_model_of_transformers() {
     let call = ["export", "checkpoints/sums", "--format", "jev", "--type", "f32", "--out", "out"];
     let output = run.command(&call).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "out/decision.json\n");
-    says(String::from_utf8_lossy(&output.stderr), str![]);
+    says(
+        String::from_utf8_lossy(&output.stderr),
+        str![[r#"
+note: it answers questions of the type `choice`, whose options are the labels in the order of `labels.choice` in `decision.json`
+signed by key [HEX] ([FOLDER]/settings/firebrand/signing.pem)
+check it:  firebrand verify out
+
+"#]],
+    );
 
     // The model is that of a merge.
     run.succeeds(&["merge", adapter, "--out", "merged", "--dtype", "f32", "--no-check"]);
@@ -78,7 +86,51 @@ fn a_classifier_becomes_a_decision_model_of_transformers() {
             "noul_options": ["true", "false"], "sanitize_control_tokens": false,
         })
     );
-    says(run.read("out/decision_template.jinja"), str![]);
+    says(
+        run.read("out/decision_template.jinja"),
+        str![[r#"
+{%- set decision_labels = ["large", "small"] -%}
+{%- if question.type not in ["choice"] -%}
+{{- raise_exception("the model answers questions of the type `choice` alone") -}}
+{%- elif question.type == "choice" and question.options != decision_labels -%}
+{{- raise_exception("the options must be all labels in their order: " ~ decision_labels|tojson) -}}
+{%- endif -%}
+{%- if state is string -%}
+{{- state -}}
+{%- elif state is sequence and state is not mapping -%}
+{%- set add_generation_prompt = false %}{%- set messages = state %}
+{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}
+{%- endif %}
+{%- if tools %}
+    {{- '<|im_start|>tools\n' }}
+    {%- for tool in tools %}
+        {{- tool | tojson + '\n' }}
+    {%- endfor %}
+    {{- '<|im_end|>\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role != 'system' %}
+        {{- '<|im_start|>' + message.role + '\n' }}
+        {%- if message.content %}
+            {{- message.content }}
+        {%- endif %}
+        {%- for call in message.tool_calls or [] %}
+            {{- '\n<tool_call>' + call.function | tojson + '</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}{{ "" -}}
+{%- else -%}
+{{- raise_exception("the state must be a text or a list of messages") -}}
+{%- endif -%}
+{{- "<|mark|>" -}}
+
+"#]],
+    );
     assert_eq!(object(&run, "out/tokenizer_config.json")["tokenizer_class"], "TokenizersBackend");
     assert_eq!(run.read("out/tokenizer.json"), run.read(&format!("{adapter}/tokenizer.json")));
 
@@ -94,10 +146,10 @@ fn a_classifier_becomes_a_decision_model_of_transformers() {
         assert!(card.contains(part), "{part}: {card}");
     }
     // In the numbers of the base, its head is as exact as before.
-    run.succeeds(&["export", adapter, "--format", "jev", "--out", "base"]);
+    run.succeeds(&["export", adapter, "--format", "jev", "--out", "kept"]);
     run.succeeds(&["merge", adapter, "--out", "rounded", "--no-check"]);
-    assert!(weights(&run.path("base")) == renamed(&run.path("rounded")), "other weights");
-    assert_eq!(object(&run, "base/config.json")["dtype"], "bfloat16");
+    assert!(weights(&run.path("kept")) == renamed(&run.path("rounded")), "other weights");
+    assert_eq!(object(&run, "kept/config.json")["dtype"], "bfloat16");
 }
 
 #[test]
@@ -180,10 +232,52 @@ fn what_gives_a_text_no_single_label_is_no_decision_model() {
     ]));
     run.succeeds(&of(&["name=reward", "train.objective=reward", "data.train.0.path=pairs.jsonl"]));
     let export = |model: &'static str| ["export", model, "--format", "jev", "--out", "out"];
-    run.fails_with(2, &export("checkpoints/lora/artifact"), str![]);
-    run.fails_with(2, &export("checkpoints/several/artifact"), str![]);
-    run.fails_with(2, &export("checkpoints/reward/artifact"), str![]);
+    run.fails_with(
+        2,
+        &export("checkpoints/lora/artifact"),
+        str![[r#"
+error[export]: the format `jev` is for models that give a text one of several labels
+  at checkpoints/lora/artifact
+  because this one scores tokens
+
+hint: `train.objective = "classification"` trains one
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &export("checkpoints/several/artifact"),
+        str![[r#"
+error[export]: the format `jev` is for models that give a text one of several labels
+  at checkpoints/several/artifact
+  because this one scores labels of the kind `multi_label_classification`
+
+hint: `train.objective = "classification"` trains one
+
+"#]],
+    );
+    run.fails_with(
+        2,
+        &export("checkpoints/reward/artifact"),
+        str![[r#"
+error[export]: the format `jev` is for models that give a text one of several labels
+  at checkpoints/reward/artifact
+  because this one scores rewards
+
+hint: `train.objective = "classification"` trains one
+
+"#]],
+    );
     let wrong = ["export", "checkpoints/lora", "--format", "jev", "--type", "q8_0", "--out", "out"];
-    run.fails_with(2, &wrong, str![]);
+    run.fails_with(
+        2,
+        &wrong,
+        str![[r#"
+error[export]: the format `jev` has no type `q8_0`
+
+hint: supported: `base`, `f32`, `bf16`, `f16`
+
+"#]],
+    );
     assert!(!run.path("out").exists());
 }

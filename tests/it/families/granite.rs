@@ -104,5 +104,54 @@ fn hybrid_models_and_mixtures_are_refused_by_the_names_of_their_keys() {
     ] {
         said += &format!("{}\n", describe(&small(), &change).unwrap_err());
     }
-    says(said, str![]);
+    says(
+        said,
+        str![[r#"
+error[model]: `num_local_experts` asks for experts, which models of `granitemoehybrid` here do not have
+  at config.json
+  because it is 64
+
+hint: the dense models of Granite 4.0 are Micro, 1B and 350M, those without an `h` in their names
+error[model]: `num_local_experts` asks for experts, which models of `granitemoehybrid` here do not have
+  at config.json
+  because it is missing, which means 8
+
+hint: the dense models of Granite 4.0 are Micro, 1B and 350M, those without an `h` in their names
+error[model]: `layer_types` asks for layers of Mamba, which are not supported
+  at config.json
+  because layer 0 is "mamba"
+
+hint: the dense models of Granite 4.0 are Micro, 1B and 350M, those without an `h` in their names
+error[model]: `layer_types` asks for layers of Mamba, which are not supported
+  at config.json
+  because layer 0 is "linear_attention"
+
+hint: the dense models of Granite 4.0 are Micro, 1B and 350M, those without an `h` in their names
+error[model]: `layer_types` asks for layers of Mamba, which are not supported
+  at config.json
+  because it is missing, which makes all layers such ones
+
+hint: the dense models of Granite 4.0 are Micro, 1B and 350M, those without an `h` in their names
+error[model]: `layer_types` must be a list with a kind for each of 28 layers
+  at config.json
+error[model]: `layer_types` asks for `"sliding_attention"`
+  at config.json
+error[model]: `position_embedding_type` must be `rope` or `nope`
+  at config.json
+error[model]: `normalization_function` must be `rmsnorm`
+  at config.json
+error[model]: `output_router_logits` asks for the auxiliary loss of the router, which is not supported
+  at config.json
+
+hint: set it to false in `config.json`: the router is then trained by the loss of the tokens alone, or stays as it is beside an adapter
+error[model]: `shared_intermediate_size` must be between 1 and 1048576
+  at config.json
+error[model]: `mlp_bias` asks for something that models of `granitemoehybrid` here do not have
+  at config.json
+  because it is true
+
+hint: a model that ignored it would compute something else than was trained; if the option means nothing, remove it from `config.json`
+
+"#]],
+    );
 }

@@ -261,7 +261,9 @@ mod tests {
         for options in [&["\"small\"", "large"][..], &["large"]] {
             snapbox::assert_data_eq!(
                 written(&template, json!("a"), options).unwrap_err(),
-                snapbox::str![]
+                snapbox::str![[
+                    r#"the options must be all labels in their order: ["large", "/"small/""] (line 5 of the template)"#
+                ]]
             );
         }
     }
@@ -318,7 +320,9 @@ mod tests {
         }
         snapbox::assert_data_eq!(
             written(&template, json!(["a"]), &options).unwrap_err(),
-            snapbox::str![]
+            snapbox::str![
+                "the state must be a text: the model has no chat template for messages (line 10 of the template)"
+            ]
         );
     }
 }
