@@ -5,7 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use crate::model::{Parameter, PassContext, Visitor};
-use crate::ops::{CodedFactor, LowRankFactors, coded_strips, cpu, from_vec, project, wide};
+use crate::ops::{
+    CodedFactor, DeviceCodes, FrozenMatrix, LowRankFactors, coded_strips, cpu, from_vec, project,
+    project_frozen, wide,
+};
 use crate::weights::formats::{CodedMatrix, dequantised};
 
 /// `y = x·Wᵀ + b`, or what an adapter makes of it.
@@ -24,13 +27,15 @@ pub enum Matrix {
     Tensor(Parameter<2>),
     /// Codes on the host: they stay as they are, and are no parameter.
     Coded(Arc<dyn CodedMatrix>),
+    /// Codes in the memory of a GPU, which are no parameter, either.
+    OnGpu(DeviceCodes),
 }
 
 impl Matrix {
     fn trainable(&self) -> bool {
         match self {
             Self::Tensor(weight) => weight.trainable,
-            Self::Coded(_) => false,
+            Self::Coded(_) | Self::OnGpu(_) => false,
         }
     }
 
@@ -38,6 +43,7 @@ impl Matrix {
         match self {
             Self::Tensor(weight) => cpu::HostTensor::of(&weight.value),
             Self::Coded(codes) => Some(cpu::HostTensor::coded(codes.clone())),
+            Self::OnGpu(_) => None,
         }
     }
 
@@ -45,6 +51,7 @@ impl Matrix {
         match self {
             Self::Tensor(weight) => Self::Tensor(weight.tracked()),
             Self::Coded(codes) => Self::Coded(codes.clone()),
+            Self::OnGpu(codes) => Self::OnGpu(codes.clone()),
         }
     }
 }
@@ -78,12 +85,22 @@ impl Linear {
         match &self.weight {
             Matrix::Tensor(weight) => weight.value.dims(),
             Matrix::Coded(codes) => codes.shape(),
+            Matrix::OnGpu(codes) => codes.dims(),
         }
     }
 
     /// Whether its matrix is trained.
     pub fn trainable(&self) -> bool {
         self.weight.trainable()
+    }
+
+    /// Its matrix as a constant of the device, if it is one.
+    pub fn constant(&self) -> Option<FrozenMatrix> {
+        match &self.weight {
+            Matrix::Tensor(weight) if !weight.trainable => Some(weight.value.clone().into()),
+            Matrix::OnGpu(codes) => Some(FrozenMatrix::Codes(codes.clone())),
+            Matrix::Tensor(_) | Matrix::Coded(_) => None,
+        }
     }
 
     /// Its adapter, unless adapters are off.
@@ -114,6 +131,9 @@ impl Linear {
                     CodedFactor::new(codes).project(x, context.computing.arithmetic)
                 })
             }
+            Matrix::OnGpu(codes) => {
+                project_frozen(x, &FrozenMatrix::Codes(codes.clone()), context.computing)
+            }
         }
     }
 
@@ -124,6 +144,7 @@ impl Linear {
             Matrix::Coded(codes) => {
                 from_vec(dequantised(codes.as_ref()), codes.shape(), &Device::flex())
             }
+            Matrix::OnGpu(codes) => codes.values(),
         }
     }
 
@@ -132,6 +153,7 @@ impl Linear {
     pub fn of_rows(&self, make: impl Fn(usize, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
         let codes = match &self.weight {
             Matrix::Tensor(weight) => return make(0, wide(weight.value.clone())),
+            Matrix::OnGpu(codes) => return make(0, codes.values()),
             Matrix::Coded(codes) => codes,
         };
         let mut first = 0;

@@ -1,6 +1,7 @@
 //! The table of operations with what each computes from fixed numbers, forward and backward, so
 //! that a device can be compared with the CPU. A new operation adds a line.
 
+mod codes;
 mod layers;
 mod recurrent;
 
@@ -84,6 +85,8 @@ pub static OPERATIONS: &[Operation] = &[
     operation("projection", 1e-5, projection),
     operation("projection of low rank", 1e-5, layers::adapted),
     operation("projections of one input", 1e-5, layers::together),
+    operation("numbers of codes", 0.0, codes::numbers),
+    operation("projections by codes", 1e-5, codes::products),
     operation("rms norm", 1e-5, norm),
     operation("rotary", 1e-6, rotary),
     operation("rotary of all heads", 1e-6, layers::rotary_beside),
@@ -113,6 +116,14 @@ pub static OPERATIONS: &[Operation] = &[
     Operation {
         arithmetic: Arithmetic::MixedF16,
         ..operation("projections of one input in f16", 6e-3, layers::together)
+    },
+    Operation {
+        arithmetic: Arithmetic::MixedF16,
+        ..operation("numbers of codes in f16", 1e-3, codes::factors)
+    },
+    Operation {
+        arithmetic: Arithmetic::MixedF16,
+        ..operation("projections by codes in f16", 6e-3, codes::products)
     },
     Operation {
         arithmetic: Arithmetic::MixedF16,

@@ -11,7 +11,7 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
 use crate::device::{Arithmetic, ComputeConfig};
-use crate::ops::{cpu, wide};
+use crate::ops::{FrozenMatrix, cpu, wide};
 
 /// Products with factors in 16 bits and results in 32.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
@@ -116,7 +116,7 @@ pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: ComputeConfig) -> Ten
 /// other devices, or where it is more than the device takes at once.
 pub fn low_rank(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &FrozenMatrix,
     (a, b, scale): (&Tensor<2>, &Tensor<2>, f64),
     computing: ComputeConfig,
 ) -> Option<Tensor<2>> {
@@ -126,11 +126,12 @@ pub fn low_rank(
         if tokens > computing.limits.rows_of_product(inner, outputs) {
             return None;
         }
-        let factors = [weight, a, b].map(Clone::clone);
+        let factors = [a, b].map(Clone::clone);
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let scale = scale as f32;
         let format = computing.arithmetic.factors();
-        return Some(crate::ops::gpu::low_rank(x.clone(), factors, scale, format));
+        let y = crate::ops::gpu::low_rank(x.clone(), weight.into(), factors, scale, format);
+        return Some(y);
     }
     let _ = (x, weight, a, b, scale, computing);
     None
@@ -145,21 +146,11 @@ pub struct LowRankFactors {
     pub scale: f64,
 }
 
-/// Constants `[out, in]` that lie below each other on a GPU, as the matrix that they are there.
-pub fn lying_together(parts: &[&Tensor<2>]) -> Option<Tensor<2>> {
-    #[cfg(feature = "gpu")]
-    if parts.iter().all(|part| crate::ops::gpu::holds(part)) {
-        return crate::ops::gpu::lying_together(parts);
-    }
-    let _ = parts;
-    None
-}
-
 /// What several layers of one input give, beside each other: `weight` has their weights below each
 /// other. None where they are too large for one product, or not alike enough for it.
 pub fn low_rank_together(
     x: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: &FrozenMatrix,
     all: &[LowRankFactors],
     computing: ComputeConfig,
 ) -> Option<Tensor<2>> {
@@ -173,7 +164,8 @@ pub fn low_rank_together(
             other.scale == first.scale && rank(other) == rank(first)
         };
         let small = tokens <= computing.limits.rows_of_product(inner, outputs);
-        let takes = (2..=3).contains(&all.len()) && gpu::takes_parts(weight, all.len());
+        let weight = gpu::Constant::from(weight);
+        let takes = (2..=3).contains(&all.len()) && weight.takes_parts(all.len());
         if !(small && takes && all.iter().all(alike)) {
             return None;
         }
@@ -181,7 +173,7 @@ pub fn low_rank_together(
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let scale = first.scale as f32;
         let of = gpu::Together { count: all.len(), scale, factors: computing.arithmetic.factors() };
-        Some(gpu::low_rank_together(x.clone(), weight.clone(), &factors, of))
+        Some(gpu::low_rank_together(x.clone(), weight, &factors, of))
     }
     #[cfg(not(feature = "gpu"))]
     {

@@ -6,6 +6,7 @@ use super::ggml::TensorType;
 use super::spill::{SpillFile, StoredBytes};
 use crate::error::Result;
 use crate::weights::coded_matrix::CodedMatrix;
+use crate::weights::packed::Packed;
 
 /// Matrices `[rows, columns]` of the same type, one after the other.
 #[derive(Debug, Clone)]
@@ -62,6 +63,12 @@ impl CodedMatrix for Matrix {
         let (size, kind, columns) = (self.of.row_bytes(), self.of.kind, self.of.columns);
         let bytes = self.of.bytes.in_memory((self.first + first) * size, rows * size)?;
         Some(Blocks::new(bytes, kind, columns).matrix(0, rows))
+    }
+
+    fn packed(&self) -> Option<Vec<Packed>> {
+        let size = self.of.row_bytes();
+        let bytes = self.of.bytes.get(self.first * size, self.rows * size);
+        Some(vec![Packed::of_blocks(self.of.kind, &bytes)?])
     }
 
     fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::files::Digest;
 use crate::weights::coded_matrix::CodedMatrix;
 use crate::weights::dynamic::SIGNED;
-use crate::weights::{SpillFile, StoredBytes};
+use crate::weights::{HEADER, Packed, Packing, SpillFile, StoredBytes};
 
 /// Numbers of a block that is made here.
 pub const BLOCK: usize = 64;
@@ -205,6 +205,32 @@ impl CodedMatrix for Blockwise {
         let (begin, end) = (place(first) / 2, place(first + rows).div_ceil(2));
         let codes = self.codes.in_memory(begin - self.begin, end - begin)?;
         Some(Arc::new(self.part(codes.into(), begin, (first, rows))))
+    }
+
+    fn packed(&self) -> Option<Vec<Packed>> {
+        let ([rows, columns], block) = (self.shape, self.block);
+        let codes = self.codes.get(0, self.codes.size());
+        // Blocks of some rows may begin anywhere.
+        if self.first > 0 || codes.len() != (rows * columns).div_ceil(2) {
+            return None;
+        }
+        let split = HEADER + codes.len().div_ceil(size_of::<u32>());
+        let nested = match &*self.scales {
+            Scales::Plain(_) => None,
+            Scales::Nested(nested) => Some(nested.block),
+        };
+        let packing = Packing::Book { block, nested };
+        let mut packed = Packed::new(packing, [rows * columns, split])?;
+        packed.extend(&codes);
+        packed.scales.extend(self.pairs[..16].iter().map(|pair| pair[1]));
+        match &*self.scales {
+            Scales::Plain(scales) => packed.scales.extend(scales),
+            Scales::Nested(NestedScales { codes, absmax, offset, map, .. }) => {
+                packed.extend(codes);
+                packed.scales.extend(map.iter().chain([offset]).chain(absmax));
+            }
+        }
+        Some(vec![packed])
     }
 
     fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {

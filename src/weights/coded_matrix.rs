@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::files::Digest;
+use crate::weights::packed::Packed;
 use crate::weights::spill::SpillFile;
 
 /// A matrix `[rows, columns]` that is kept as codes.
@@ -15,6 +16,11 @@ pub trait CodedMatrix: Debug + Send + Sync {
     fn read(&self, row: usize, first: usize, target: &mut [f32]);
     /// Some of its rows in memory, where they are on disk: what is packed is read once.
     fn in_memory(&self, _first: usize, _rows: usize) -> Option<Arc<dyn CodedMatrix>> {
+        None
+    }
+    /// As the kernels of GPUs take it, in parts whose rows follow each other; none where there is no
+    /// kernel for it.
+    fn packed(&self) -> Option<Vec<Packed>> {
         None
     }
     /// The same with its codes on disk; scales stay in memory.
@@ -54,6 +60,11 @@ impl CodedMatrix for Joined {
         }
         let [a, b] = &self.0;
         Some(Arc::new(Self([a.in_memory(0, upper)?, b.in_memory(0, lower)?])))
+    }
+
+    fn packed(&self) -> Option<Vec<Packed>> {
+        let [upper, lower] = [self.0[0].packed()?, self.0[1].packed()?];
+        Some(upper.into_iter().chain(lower).collect())
     }
 
     fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {

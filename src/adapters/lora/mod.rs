@@ -273,12 +273,9 @@ impl Branch {
 impl AdapterBranch for Branch {
     fn forward(&self, x: Tensor<2>, linear: &Linear, context: &PassContext) -> Tensor<2> {
         let dropped = self.dropped(&x, context);
-        if let (Matrix::Tensor(weight), None) = (&linear.weight, &dropped)
-            && !weight.trainable
-        {
+        if let (Some(weight), None) = (linear.constant(), &dropped) {
             let factors = (&self.a.value, &self.b.value, self.scale);
-            let y = low_rank(&x, &weight.value, factors, context.computing);
-            if let Some(y) = y {
+            if let Some(y) = low_rank(&x, &weight, factors, context.computing) {
                 return y;
             }
         }

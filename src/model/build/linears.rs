@@ -10,6 +10,7 @@ use super::{Streamed, WeightSource};
 use crate::error::{Error, Result};
 use crate::files::Digest;
 use crate::model::{Matrix, VocabularyMatrix};
+use crate::ops::DeviceCodes;
 use crate::weights::formats::{CodedMatrix, Coding, Storage, dequantised};
 use crate::weights::{Blocks, Element, NumberMatrix, RawNumbers, SpillFile};
 
@@ -119,12 +120,19 @@ impl WeightSource {
         }
     }
 
-    /// A matrix that is kept as codes; as the numbers of them on other devices than the CPU, and
-    /// where that was chosen.
+    /// A matrix that is kept as codes; as the numbers of them where that was chosen, and on a GPU
+    /// that has no kernel for them, or no room for the numbers of one.
     pub(super) fn coded(&mut self, name: &str, codes: Arc<dyn CodedMatrix>) -> Result<Matrix> {
         self.coded.extend(codes.digest().map(|digest| (name.to_owned(), digest)));
         if self.device == Device::flex() && self.keeps_codes {
             return Ok(Matrix::Coded(placed(codes, self.disk_of_layers())?));
+        }
+        let fits = self.computing.limits.holds(codes.shape().iter().product::<usize>() as u64);
+        if self.keeps_codes
+            && fits
+            && let Some(codes) = DeviceCodes::uploaded(codes.as_ref(), &self.device)
+        {
+            return Ok(Matrix::OnGpu(codes));
         }
         self.of_numbers(RawNumbers::F32(dequantised(codes.as_ref())), codes.shape())
     }

@@ -3,9 +3,10 @@
 //!
 //! `launch` has what they share; `norm`, `rotary`, `gate` and `low_rank` stand on tapes with
 //! gradients by hand (`taped`; `together` where matrices lie beside each other, as `parts` puts
-//! them), `attention`, `fused`, `loss` and `update` are given plain tensors.
+//! them), `codes` writes the numbers of matrices that are kept as codes; `attention`, `fused`, `loss` and `update` are given plain tensors.
 
 mod attention;
+mod codes;
 pub mod fused;
 mod gate;
 mod launch;
@@ -25,11 +26,12 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 pub(super) use attention::{ScoreRows, weights, weights_backward};
+pub use codes::{Constant, DeviceCodes};
 pub use loss::{losses, placed};
 pub(super) use norm::rms_norm_backward;
-pub use parts::{columns_apart, joined_columns, lying_together, takes_parts};
+pub use parts::{columns_apart, joined_columns, lying_together};
 pub(super) use product::product;
-pub(super) use taped::{gated, low_rank, rms_norm, rotate};
+pub(super) use taped::{constant_product, gated, low_rank, rms_norm, rotate};
 pub use together::{Together, gated_beside, low_rank_together, rotate_beside};
 pub use update::{MomentNumbers, measured, move_all};
 

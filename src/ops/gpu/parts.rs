@@ -15,7 +15,7 @@ const COPIERS: usize = 4096;
 
 /// The first place of a unit, and how far the next one is.
 #[cube]
-fn places() -> (usize, usize) {
+pub(super) fn places() -> (usize, usize) {
     ((CUBE_POS_X * CUBE_DIM + UNIT_POS) as usize, (CUBE_COUNT_X * CUBE_DIM) as usize)
 }
 
@@ -122,12 +122,12 @@ fn split_blocks(blocks: &[f32], parts: &mut Sequence<Box<[f32]>>, rank: u32) {
     }
 }
 
-fn count(number: usize) -> u32 {
+pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).expect("matrices stay below 2^32 rows and columns")
 }
 
 /// Workgroups for so many parts, of which the longest has so many numbers.
-fn groups(longest: usize, parts: usize) -> CubeCount {
+pub(super) fn groups(longest: usize, parts: usize) -> CubeCount {
     let wide = longest.div_ceil(UNITS as usize).clamp(1, COPIERS);
     CubeCount::Static(count(wide), count(parts), 1)
 }
@@ -223,9 +223,8 @@ pub(super) fn blocks_apart(blocks: CubeTensor, heights: &[usize]) -> Vec<CubeTen
 }
 
 /// Whether kernels here take so many parts.
-pub fn takes_parts(like: &Tensor<2>, parts: usize) -> bool {
-    let bindings = cube(like.clone()).client.properties().hardware.max_bindings as usize;
-    2 * parts + 3 <= bindings
+pub(super) fn takes_parts(like: &CubeTensor, parts: usize) -> bool {
+    2 * parts + 3 <= like.client.properties().hardware.max_bindings as usize
 }
 
 /// Matrices `[rows, columns]` that lie below each other in memory as the one that they are; none if

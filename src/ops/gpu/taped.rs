@@ -11,6 +11,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::codes::Constant;
 use super::gate::GateInput;
 use super::low_rank::Factor;
 use super::{gate, low_rank as addition, norm, product, rotary};
@@ -42,10 +43,17 @@ pub trait TapedOps: Backend {
         to: DType,
     ) -> FloatTensor<Self>;
 
-    /// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ` with factors of products in a format; the weight is a constant.
+    /// `x·Wᵀ` with factors in a format.
+    fn constant_product(
+        x: FloatTensor<Self>,
+        weight: Constant,
+        factors: DType,
+    ) -> FloatTensor<Self>;
+
+    /// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ` with factors of products in a format.
     fn adapted(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Constant,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
@@ -80,16 +88,24 @@ impl TapedOps for CubeBackend {
         gate::forward(activation, GateInput::Apart([gate, up]), to)
     }
 
+    fn constant_product(
+        x: FloatTensor<Self>,
+        weight: Constant,
+        factors: DType,
+    ) -> FloatTensor<Self> {
+        times_constant(x, &weight, factors)
+    }
+
     fn adapted(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Constant,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
         factors: DType,
     ) -> FloatTensor<Self> {
-        let outputs = weight.meta.shape()[0];
-        adapted(x, [weight, a, b], &[outputs], scale, factors).0
+        let outputs = weight.outputs();
+        adapted(x, &weight, [a, b], (&[outputs], scale), factors).0
     }
 }
 
@@ -102,15 +118,20 @@ fn multiplied(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
     product::product(a, b, factors)
 }
 
+/// `x·Wᵀ`.
+fn times_constant(x: CubeTensor, weight: &Constant, factors: DType) -> CubeTensor {
+    multiplied(x, CubeBackend::float_transpose(weight.numbers(factors)), factors)
+}
+
 /// The output, and `s · x · Aᵀ` as a factor; `B` is one of blocks of so many rows.
 pub(super) fn adapted(
     x: CubeTensor,
-    [weight, a, b]: [CubeTensor; 3],
-    blocks: &[usize],
-    scale: f32,
+    weight: &Constant,
+    [a, b]: [CubeTensor; 2],
+    (blocks, scale): (&[usize], f32),
     factors: DType,
 ) -> (CubeTensor, CubeTensor) {
-    let y = multiplied(x.clone(), CubeBackend::float_transpose(weight), factors);
+    let y = times_constant(x.clone(), weight, factors);
     let hidden = multiplied(x, CubeBackend::float_transpose(a), factors);
     addition::add(y, hidden, b, (scale, Factor::Blocks(blocks)), factors)
 }
@@ -175,7 +196,7 @@ impl Backward<CubeBackend, 2> for GateUp {
 #[derive(Debug, Clone)]
 pub(super) struct SavedAdapted {
     pub x: CubeTensor,
-    pub weight: CubeTensor,
+    pub weight: Constant,
     pub a: CubeTensor,
     pub b: CubeTensor,
     /// `s · x · Aᵀ`.
@@ -196,10 +217,26 @@ impl SavedAdapted {
         let across = |x: &CubeTensor| CubeBackend::float_transpose(x.clone());
         let d_b = of_b.then(|| multiplied(across(&d), hidden, factors));
         let back = multiplied(d.clone(), b, factors);
-        let dx = multiplied(d, weight, factors);
+        let dx = multiplied(d, weight.numbers(factors), factors);
         let (dx, back) = addition::add(dx, back, a, (scale, Factor::Across), factors);
         let d_a = of_a.then(|| multiplied(across(&back), x, factors));
         (dx, [d_a, d_b])
+    }
+}
+
+#[derive(Debug)]
+struct ConstantProduct;
+
+impl Backward<CubeBackend, 1> for ConstantProduct {
+    type State = (Constant, DType);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let ([of_x], (weight, factors)) = (ops.parents, ops.state);
+        let d = grads.consume::<CubeBackend>(&ops.node);
+        if let Some(node) = of_x {
+            let dx = multiplied(d, weight.numbers(factors), factors);
+            grads.register::<CubeBackend>(node.id, dx);
+        }
     }
 }
 
@@ -266,19 +303,31 @@ impl<C: CheckpointStrategy> TapedOps for Autodiff<CubeBackend, C> {
         }
     }
 
+    fn constant_product(
+        x: FloatTensor<Self>,
+        weight: Constant,
+        factors: DType,
+    ) -> FloatTensor<Self> {
+        let guards = [x.node()];
+        let y = times_constant(x.into_primitive(), &weight, factors);
+        match ConstantProduct.prepare::<C>(guards).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((weight, factors), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
     fn adapted(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Constant,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         scale: f32,
         factors: DType,
     ) -> FloatTensor<Self> {
         let guards = [x.node(), a.node(), b.node()];
-        let [x, weight, a, b] = [x, weight, a, b].map(|tensor| tensor.into_primitive());
-        let constants = [weight.clone(), a.clone(), b.clone()];
-        let outputs = weight.meta.shape()[0];
-        let (y, hidden) = adapted(x.clone(), constants, &[outputs], scale, factors);
+        let [x, a, b] = [x, a, b].map(|tensor| tensor.into_primitive());
+        let (pair, outputs) = ([a.clone(), b.clone()], weight.outputs());
+        let (y, hidden) = adapted(x.clone(), &weight, pair, (&[outputs], scale), factors);
         match Adapted.prepare::<C>(guards).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 prep.finish(SavedAdapted { x, weight, a, b, hidden, scale, factors }, y)
@@ -309,10 +358,16 @@ pub fn gated(activation: Activation, gate: Tensor<2>, up: Tensor<2>, to: DType) 
 /// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`, in f32, with factors of products in a format.
 pub fn low_rank(
     x: Tensor<2>,
-    [weight, a, b]: [Tensor<2>; 3],
+    weight: Constant,
+    [a, b]: [Tensor<2>; 2],
     scale: f32,
     factors: DType,
 ) -> Tensor<2> {
-    let [x, weight, a, b] = [x, weight, a, b].map(Tensor::into_dispatch);
+    let [x, a, b] = [x, a, b].map(Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::adapted(x, weight, a, b, scale, factors))
+}
+
+/// `x·Wᵀ`, in f32, with factors in a format.
+pub fn constant_product(x: Tensor<2>, weight: Constant, factors: DType) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::constant_product(x.into_dispatch(), weight, factors))
 }

@@ -12,6 +12,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::codes::Constant;
 use super::gate::{self, GateInput};
 use super::parts::{blocks_apart, joined_factors};
 use super::rotary;
@@ -26,7 +27,7 @@ pub trait TogetherOps: Backend {
     /// their weights below each other. Of two, the third factors are anything and not looked at.
     fn adapted_together(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Constant,
         a1: FloatTensor<Self>,
         a2: FloatTensor<Self>,
         a3: FloatTensor<Self>,
@@ -64,7 +65,7 @@ pub struct Together {
 /// All as one: the output, and what its gradient needs, with how many outputs are whose.
 fn together(
     x: CubeTensor,
-    weight: CubeTensor,
+    weight: Constant,
     a: [CubeTensor; 3],
     b: [CubeTensor; 3],
     of: Together,
@@ -73,8 +74,8 @@ fn together(
     let first = |all: [CubeTensor; 3]| all.into_iter().take(count).collect::<Vec<_>>();
     let outputs: Vec<usize> = b.iter().take(count).map(|b| b.meta.shape()[0]).collect();
     let [a, b] = joined_factors(first(a), first(b));
-    let constants = [weight.clone(), a.clone(), b.clone()];
-    let (y, hidden) = adapted(x.clone(), constants, &outputs, scale, factors);
+    let pair = [a.clone(), b.clone()];
+    let (y, hidden) = adapted(x.clone(), &weight, pair, (&outputs, scale), factors);
     (y, (SavedAdapted { x, weight, a, b, hidden, scale, factors }, outputs))
 }
 
@@ -85,7 +86,7 @@ fn of_heads(heads: Heads) -> [usize; 3] {
 impl TogetherOps for CubeBackend {
     fn adapted_together(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Constant,
         a1: FloatTensor<Self>,
         a2: FloatTensor<Self>,
         a3: FloatTensor<Self>,
@@ -188,7 +189,7 @@ impl Backward<CubeBackend, 1> for GateBeside {
 impl<C: CheckpointStrategy> TogetherOps for Autodiff<CubeBackend, C> {
     fn adapted_together(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: Constant,
         a1: FloatTensor<Self>,
         a2: FloatTensor<Self>,
         a3: FloatTensor<Self>,
@@ -198,9 +199,8 @@ impl<C: CheckpointStrategy> TogetherOps for Autodiff<CubeBackend, C> {
         of: Together,
     ) -> FloatTensor<Self> {
         let nodes = [&x, &a1, &a2, &a3, &b1, &b2, &b3].map(|tensor| tensor.node());
-        let [x, weight] = [x, weight].map(|tensor| tensor.into_primitive());
         let [a, b] = [[a1, a2, a3], [b1, b2, b3]].map(|all| all.map(|x| x.into_primitive()));
-        let (y, saved) = together(x, weight, a, b, of);
+        let (y, saved) = together(x.into_primitive(), weight, a, b, of);
         match AdaptedTogether.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(saved, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -239,15 +239,15 @@ impl<C: CheckpointStrategy> TogetherOps for Autodiff<CubeBackend, C> {
 /// has their weights below each other.
 pub fn low_rank_together(
     x: Tensor<2>,
-    weight: Tensor<2>,
+    weight: Constant,
     factors: &[[Tensor<2>; 2]],
     of: Together,
 ) -> Tensor<2> {
-    let [x, weight] = [x, weight].map(Tensor::into_dispatch);
+    let x = x.into_dispatch();
     // Where there are two, the weight stands for the third: a constant that is not looked at.
     let part = |number: usize, which: usize| match factors.get(number) {
         Some(both) => both[which].clone().into_dispatch(),
-        None => weight.clone(),
+        None => weight.stand_in(),
     };
     let [a1, a2, a3] = [0, 1, 2].map(|number| part(number, 0));
     let [b1, b2, b3] = [0, 1, 2].map(|number| part(number, 1));

@@ -5,9 +5,9 @@ use burn::tensor::{Device, Tensor};
 use super::{Outputs, leaf, random, with_gradients};
 use crate::device::ComputeConfig;
 use crate::ops::{
-    Activation, AttentionConfig, AttentionInputs, Documents, Frequencies, Heads, LowRankFactors,
-    RopeScaling, attend, attend_backward, attend_beside, attend_beside_backward, gate_beside,
-    gate_factor, host, low_rank, low_rank_together, lying_together, product, project,
+    Activation, AttentionConfig, AttentionInputs, Documents, Frequencies, FrozenMatrix, Heads,
+    LowRankFactors, RopeScaling, attend, attend_backward, attend_beside, attend_beside_backward,
+    gate_beside, gate_factor, host, low_rank, low_rank_together, lying_together, product, project,
     rms_norm_factor, rotate, rotate_beside,
 };
 
@@ -39,7 +39,7 @@ pub(super) fn adapted(device: &Device, computing: ComputeConfig) -> Outputs {
     let (x, w) = (leaf([70, 72], "x", device), random([136, 72], "w", device));
     // A rank of more than a tile, and not of whole ones.
     let (a, b) = (leaf([40, 72], "a", device), leaf([136, 40], "b", device));
-    let y = low_rank(&x, &w, (&a, &b, SCALE), computing).unwrap_or_else(|| {
+    let y = low_rank(&x, &w.clone().into(), (&a, &b, SCALE), computing).unwrap_or_else(|| {
         let hidden = project(x.clone(), a.clone(), computing);
         let more = project(hidden, b.clone(), computing).mul_scalar(SCALE);
         project(x.clone(), w.clone(), computing) + more
@@ -74,7 +74,7 @@ pub(super) fn together(device: &Device, computing: ComputeConfig) -> Outputs {
     let all: Vec<LowRankFactors> = (a.iter().zip(&b))
         .map(|(a, b)| LowRankFactors { factors: [a.clone(), b.clone()], scale: SCALE })
         .collect();
-    let beside = lying_together(&weights.each_ref())
+    let beside = lying_together(&weights.clone().map(FrozenMatrix::from))
         .and_then(|weight| low_rank_together(&x, &weight, &all, computing));
     let y = match beside {
         Some(y) => gate_beside(Activation::Silu, &y, computing.arithmetic),

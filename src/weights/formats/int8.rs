@@ -10,12 +10,12 @@ use rayon::prelude::*;
 use super::{CodedMatrix, Storage, WeightFormat};
 use crate::error::Result;
 use crate::files::Digest;
-use crate::weights::{SpillFile, StoredBytes};
+use crate::weights::{Packed, Packing, SpillFile, StoredBytes};
 
 /// The largest code.
 const LARGEST: f32 = 127.0;
 /// Its inverse, rounded, with which bitsandbytes multiplies.
-const INVERSE: f32 = 1.0 / LARGEST;
+pub const INVERSE: f32 = 1.0 / LARGEST;
 
 /// The entry.
 #[derive(Debug)]
@@ -109,6 +109,13 @@ impl CodedMatrix for Matrix {
         let codes = self.codes.in_memory(first * self.columns, rows * self.columns)?;
         let (codes, first, absmax) = (codes.into(), self.first + first, self.absmax.clone());
         Some(Arc::new(Self { codes, first, rows, absmax, columns: self.columns }))
+    }
+
+    fn packed(&self) -> Option<Vec<Packed>> {
+        let mut packed = Packed::new(Packing::Rows, [self.rows * self.columns, self.columns])?;
+        packed.extend(&self.codes());
+        packed.scales.extend(&self.absmax[self.first..][..self.rows]);
+        Some(vec![packed])
     }
 
     fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {
