@@ -75,8 +75,8 @@ fn project_codes(_: Tensor<2>, codes: &DeviceCodes, _: ComputeConfig) -> Tensor<
     codes.values()
 }
 
-/// Constants `[out, in]` of one width as the matrix that they are below each other: numbers that lie
-/// so in the memory of a GPU, or codes of one.
+/// Constants `[out, in]` of one width as the matrix that they are below each other: numbers that
+/// lie so in the memory of a GPU, or codes of one.
 pub fn lying_together(parts: &[FrozenMatrix]) -> Option<FrozenMatrix> {
     let (mut numbers, mut codes) = (Vec::new(), Vec::new());
     for part in parts {

@@ -18,8 +18,8 @@ pub trait CodedMatrix: Debug + Send + Sync {
     fn in_memory(&self, _first: usize, _rows: usize) -> Option<Arc<dyn CodedMatrix>> {
         None
     }
-    /// As the kernels of GPUs take it, in parts whose rows follow each other; none where there is no
-    /// kernel for it.
+    /// As the kernels of GPUs take it, in parts whose rows follow each other; none where there is
+    /// no kernel for it.
     fn packed(&self) -> Option<Vec<Packed>> {
         None
     }

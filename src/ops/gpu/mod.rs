@@ -3,7 +3,8 @@
 //!
 //! `launch` has what they share; `norm`, `rotary`, `gate` and `low_rank` stand on tapes with
 //! gradients by hand (`taped`; `together` where matrices lie beside each other, as `parts` puts
-//! them), `codes` writes the numbers of matrices that are kept as codes; `attention`, `fused`, `loss` and `update` are given plain tensors.
+//! them), `codes` writes the numbers of matrices that are kept as codes; `attention`, `fused`,
+//! `loss` and `update` are given plain tensors.
 
 mod attention;
 mod codes;

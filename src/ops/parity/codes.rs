@@ -53,7 +53,7 @@ fn all() -> Vec<Named> {
     let scales: Vec<f32> = (1..=35_u8).map(|scale| f32::from(scale) / 7.0).collect();
     let codes = bytes("codes", 35 * 16);
     let plain = Blockwise::new([35, 32], codes, (32, Scales::Plain(scales)), &NORMAL);
-    all.push(("nf4 with scales in 32 bits", Arc::new(plain)));
+    all.push(("scales in 32 bits", Arc::new(plain)));
     let kinds = TYPES.iter().filter(|kind| packed_bytes(kind, 0).is_some());
     all.extend(kinds.map(of_type));
     all
@@ -138,7 +138,7 @@ mod tests {
     fn every_format_and_every_type_but_mxfp4_is_compared() {
         let names: Vec<&str> = all().iter().map(|(name, _)| *name).collect();
         let types = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"];
-        let formats = ["int8", "nf4", "nf4 with scales in 32 bits"];
+        let formats = ["int8", "nf4", "scales in 32 bits"];
         assert_eq!(names, [&formats[..], &types[..]].concat());
         for (name, codes) in all() {
             let packed = codes.packed().unwrap();
