@@ -148,6 +148,8 @@ pub struct Workload {
     /// Frozen numbers that are kept in a format of their own or left on disk, and the bytes that
     /// they take in memory.
     pub coded: (u64, u64),
+    /// Numbers of codes that are dequantised at once for a product on a GPU.
+    pub dequantised: u64,
     /// Whether frozen matrices are left on disk, and read when they are multiplied with.
     pub streamed: Option<Streamed>,
     /// Numbers of matrices of layers that are read from there, and their bytes.
@@ -257,7 +259,8 @@ impl Estimate {
                 Recompute::None => tokens * all * F32,
                 Recompute::Layers => layers * input + tokens * most * F32,
             } + beside
-                + of_adapter,
+                + of_adapter
+                + work.dequantised * work.arithmetic.frozen_bytes(!work.on_gpu),
             // Scores, weights, and the gradients of both.
             attention: if work.on_gpu { 5 * scores } else { 0 },
             logits: of_logits * targets * description.outputs() as u64 * F32,
@@ -281,6 +284,7 @@ impl Workload {
             chunk: 0,
             recompute: Recompute::None,
             coded: (0, 0),
+            dequantised: 0,
             streamed: None,
             on_disk: (0, 0),
             loaded: 0,

@@ -10,6 +10,7 @@ use crate::files::Digest;
 use crate::model::{Description, Streamed};
 use crate::weights::formats::{self, WeightFormat};
 use crate::weights::ggml::TensorType;
+use crate::weights::packed_bytes;
 
 /// Bytes of a number in 32 bits.
 const F32: u64 = 4;
@@ -92,21 +93,37 @@ pub fn weight_format(
     }
 }
 
-/// Numbers of frozen linear layers that are kept in a format of their own, and their bytes. A GPU
-/// gets them dequantised.
+/// A workload with the frozen weights that stay codes in memory.
+pub fn with_codes(
+    format: Option<&'static dyn WeightFormat>,
+    (description, adapter): (&Description, Option<&dyn Adapter>),
+    opened: &OpenedDevice,
+    work: Workload,
+) -> Workload {
+    let coded = coded(format, adapter, description, opened);
+    let size = |(_, dims): &(String, [usize; 2])| (dims[0] * dims[1]) as u64;
+    let dequantised = match opened.on_gpu() && coded.0 > 0 {
+        // Gate and up, which are one for a product.
+        true => 2 * description.matrices().map(size).max().unwrap_or_default(),
+        false => 0,
+    };
+    Workload { coded, dequantised, ..work }
+}
+
+/// Numbers of frozen linear layers that are kept in a format of their own, and their bytes.
 pub fn coded(
     format: Option<&'static dyn WeightFormat>,
     adapter: Option<&dyn Adapter>,
     description: &Description,
     opened: &OpenedDevice,
 ) -> (u64, u64) {
-    if opened.on_gpu() {
-        return (0, 0);
-    }
+    let on_gpu = opened.on_gpu();
     let of_files = description.coded();
     let format = match format {
-        Some(format) if !formats::makes_codes(format) => return wide(adapter, description),
-        Some(format) => format,
+        Some(format) if formats::makes_codes(format) => format,
+        Some(_) if on_gpu => return (0, 0),
+        Some(_) => return wide(adapter, description),
+        None if on_gpu => return in_files_on_gpu(adapter, description),
         None => return as_in_files(adapter, description),
     };
     let one = |dims: &[usize; 2]| ((dims[0] * dims[1]) as u64, format.bytes(*dims));
@@ -119,6 +136,24 @@ pub fn coded(
     let linears = description.linears.iter().filter(|(path, _)| !coded.contains_key(path));
     let all = linears.chain(experts).map(|(_, dims)| one(dims));
     all.fold(of_files, |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// Numbers that stay codes as in the files of the base in the memory of a GPU, and their bytes
+/// there. What has a row for each token is dequantised.
+fn in_files_on_gpu(adapter: Option<&dyn Adapter>, description: &Description) -> (u64, u64) {
+    match adapter {
+        Some(adapter) if adapter.changes_base() => return (0, 0),
+        Some(_) => {}
+        None => return description.coded(),
+    }
+    let blocks = description.in_blocks.iter().filter(|(path, _)| !is_table(path, description));
+    let blocks = blocks.map(|(_, (kind, numbers))| (*numbers, packed_bytes(kind, *numbers)));
+    blocks.fold(description.coded(), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// Whether a matrix has a row for each token.
+fn is_table(path: &str, description: &Description) -> bool {
+    description.tables().any(|(table, _)| table == path)
 }
 
 /// Numbers that stay codes as in the files of the base, or that the adapter changes, and their
@@ -230,12 +265,15 @@ pub fn weights_line(
         Some(format) => format!("linear layers of the base in {}", format.name()),
         None => format!("{}, as its files have them", codes_of_files(description, adapter)?),
     };
-    if opened.on_gpu() {
+    let (numbers, size) = coded(format, adapter, description, opened);
+    if opened.on_gpu() && numbers == 0 {
         return Some(format!("{what}, and dequantised: no memory is saved on this device"));
     }
-    let (numbers, size) = coded(format, adapter, description, opened);
     let (size, wide) = (bytes(size), bytes(4 * numbers));
-    Some(format!("{what}: {size} in place of {wide} in f32"))
+    let mut in_blocks = description.in_blocks.keys().filter(|_| format.is_none());
+    let tables = opened.on_gpu() && in_blocks.any(|path| is_table(path, description));
+    let more = if tables { "; embedding and output head dequantised" } else { "" };
+    Some(format!("{what}: {size} in place of {wide} in f32{more}"))
 }
 
 /// What of the base is kept as its files have it, and in which codes.
@@ -277,4 +315,82 @@ pub fn record(
     }
     facts.extend(digest.map(|digest| ("frozen weights sha256", digest.to_string())));
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::{Lora, LoraSettings};
+    use crate::config::{DeviceChoice, Kernels};
+    use crate::device::{self, Arithmetic};
+    use crate::engine::{AdapterMemory, estimate};
+    use crate::model::{ModelJson, families};
+
+    fn description() -> Description {
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
+            "vocab_size": 1000,
+        });
+        families::describe(&ModelJson::from_value(json)).unwrap()
+    }
+
+    fn card() -> OpenedDevice {
+        OpenedDevice { backend: "wgpu", ..device::open(DeviceChoice::Cpu, 0).unwrap() }
+    }
+
+    fn work(format: Option<&str>, description: &Description) -> Workload {
+        let adapter = Lora { settings: LoraSettings::new(4, 8.0) };
+        let on_card = Workload::on(true, Arithmetic::MixedF16, Kernels::Fast);
+        let work = Workload { adapted: true, ..on_card };
+        let format = format.and_then(formats::named);
+        with_codes(format, (description, Some(&adapter)), &card(), work)
+    }
+
+    /// Codes in place of numbers of 16 bits, and beside them the numbers of gate and up.
+    #[test]
+    fn a_card_is_planned_with_codes_and_the_numbers_of_one_product() {
+        let description = description();
+        let estimated = |work| estimate(&description, work, &AdapterMemory::default());
+        let wide = work(None, &description);
+        assert_eq!((wide.coded, wide.dequantised), ((0, 0), 0));
+        for name in ["int8", "nf4"] {
+            let (kept, format) = (work(Some(name), &description), formats::named(name).unwrap());
+            let sizes = description.linears.iter().map(|(_, dims)| (dims[0] * dims[1]) as u64);
+            let bytes = description.linears.iter().map(|(_, dims)| format.bytes(*dims));
+            let coded: (u64, u64) = (sizes.sum(), bytes.sum());
+            assert_eq!((kept.coded, kept.dequantised), (coded, 2 * 256 * 64));
+            let (kept, wide) = (estimated(kept), estimated(wide));
+            assert_eq!(wide.weights - kept.weights, 2 * coded.0 - coded.1, "{name}");
+            assert_eq!(kept.activations - wide.activations, 2 * 2 * 256 * 64, "{name}");
+        }
+    }
+
+    /// What has a row for each token is numbers there.
+    #[test]
+    fn a_card_keeps_the_blocks_of_linear_layers() {
+        let mut description = description();
+        let (one, table) = (256 * 64, 1000 * 64);
+        let layer = "model.layers.0.mlp";
+        for (path, kind, numbers) in [
+            (format!("{layer}.gate_proj.weight"), "Q4_0", one),
+            (format!("{layer}.up_proj.weight"), "Q4_K", one),
+            (format!("{layer}.down_proj.weight"), "MXFP4", one),
+            ("model.embed_tokens.weight".to_owned(), "Q8_0", table),
+        ] {
+            description.in_blocks.insert(path, (TensorType::quantised(kind).unwrap(), numbers));
+        }
+        // Scales have 32 bits there in place of 16, powers of two eight as in files.
+        let bytes = one / 32 * (16 + 4) + one / 256 * (140 + 8) + one / 32 * 17;
+        let coded = (3 * one, bytes);
+        assert_eq!(work(None, &description).coded, coded);
+        assert_eq!(work(Some("dequantised"), &description).coded, (0, 0));
+        let adapter = Lora { settings: LoraSettings::new(4, 8.0) };
+        let line = weights_line(None, Some(&adapter), &description, &card()).unwrap();
+        assert_eq!(
+            line,
+            "matrices of the base in MXFP4, Q4_0, Q4_K, Q8_0, as its files have them: 28.4 kB in \
+             place of 196.6 kB in f32; embedding and output head dequantised"
+        );
+    }
 }

@@ -125,12 +125,12 @@ pub fn prepare<'a>(
         length,
         data: data_bytes(&config.data, &corpus),
         tokenizer: corpus.codec.tokenizer.vocabulary_size() as u64,
-        coded: frozen_weights::coded(weight_format, adapter.as_deref(), &description, &opened),
         ..memory_fit::passes(config, (&opened, precision.arithmetic), micro_batch_split)
     };
     let work = memory_fit::in_steps(work, config, &description, total_steps);
-    let work = (work, teacher.as_ref().map(|teacher| teacher.memory(work)));
     let model = (&description, adapter.as_deref());
+    let work = frozen_weights::with_codes(weight_format, model, &opened, work);
+    let work = (work, teacher.as_ref().map(|teacher| teacher.memory(work)));
     let memory_plans = memory_plans::of(config, &opened, model, weight_format, work)?;
     let prepared = Prepared {
         config,

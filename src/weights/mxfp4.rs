@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::weights::coded_matrix::CodedMatrix;
-use crate::weights::{SpillFile, StoredBytes};
+use crate::weights::{HEADER, Packed, Packing, SpillFile, StoredBytes};
 
 /// Numbers of a block.
 pub const BLOCK: usize = 32;
@@ -84,20 +84,26 @@ impl Mxfp4 {
     }
 }
 
+impl Matrix {
+    /// The row of all codes that is this row of the matrix.
+    fn row_of_codes(&self, row: usize) -> usize {
+        let half = self.of.shape[0] / 2;
+        self.first
+            + match self.of.alternating {
+                true if row < half => 2 * row,
+                true => 2 * (row - half) + 1,
+                false => row,
+            }
+    }
+}
+
 impl CodedMatrix for Matrix {
     fn shape(&self) -> [usize; 2] {
         self.of.shape
     }
 
     fn read(&self, row: usize, first: usize, target: &mut [f32]) {
-        let [rows, columns] = self.of.shape;
-        let half = rows / 2;
-        let row = match self.of.alternating {
-            true if row < half => 2 * row,
-            true => 2 * (row - half) + 1,
-            false => row,
-        };
-        let begin = (self.first + row) * columns;
+        let begin = self.row_of_codes(row) * self.of.shape[1];
         let (mut place, mut rest) = (begin + first, target);
         while !rest.is_empty() {
             let here = (BLOCK - place % BLOCK).min(rest.len());
@@ -123,6 +129,25 @@ impl CodedMatrix for Matrix {
         let blocks = self.of.blocks.in_memory(begin * BLOCK_BYTES, count * BLOCK_BYTES)?.into();
         let scales = Arc::new(self.of.scales[begin..begin + count].to_vec());
         Some(Arc::new(Self { of: Mxfp4 { blocks, scales, ..self.of.clone() }, first: 0 }))
+    }
+
+    fn packed(&self) -> Option<Vec<Packed>> {
+        let [rows, columns] = self.of.shape;
+        if !columns.is_multiple_of(BLOCK) {
+            return None;
+        }
+        let blocks = columns / BLOCK;
+        let row_of = |row: usize| self.row_of_codes(row) * blocks;
+        let codes = |row| self.of.blocks.get(row_of(row) * BLOCK_BYTES, blocks * BLOCK_BYTES);
+        let scales = |row| &self.of.scales[row_of(row)..][..blocks];
+        let split = HEADER + rows * blocks * BLOCK_BYTES / size_of::<u32>();
+        let packing = Packing::Powers { halves: false };
+        let mut packed = Packed::new(packing, [rows * columns, split])?;
+        (0..rows).for_each(|row| packed.extend(&codes(row)));
+        packed.extend(&(0..rows).flat_map(scales).copied().collect::<Vec<_>>());
+        packed.scales.extend(VALUES);
+        packed.scales.extend((0..=u8::MAX).map(power));
+        Some(vec![packed])
     }
 
     fn spilled(&self, file: &Arc<SpillFile>) -> Result<Arc<dyn CodedMatrix>> {

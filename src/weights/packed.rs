@@ -6,6 +6,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::ggml::TensorType;
+use super::mxfp4;
 
 /// Words before the codes: how many numbers there are, and what else the packing needs to know.
 pub const HEADER: usize = 2;
@@ -24,6 +25,13 @@ pub enum Packing {
         /// of numbers, and the header says where. Behind the book are then what eight bits stand
         /// for, the offset, and the scales of scales.
         nested: Option<usize>,
+    },
+    /// Places in a book of 16 numbers, four bits each, times powers of two for each 32 of them: a
+    /// byte each, which follow the codes, and the header says where. The scales are the book and
+    /// what all bytes stand for.
+    Powers {
+        /// Whether the lower four of 16 bytes come first, and not of each byte.
+        halves: bool,
     },
     /// Eight bits with a sign, a scale for each row. The header has the columns.
     Rows,
@@ -79,9 +87,11 @@ impl Packed {
         }
     }
 
-    /// Of whole blocks of a type of ggml; none where there is no kernel for them.
+    /// Of whole blocks of a type of ggml.
     pub fn of_blocks(kind: &TensorType, bytes: &[u8]) -> Option<Self> {
-        let BlockLayout { packing, scales, codes } = layout(kind)?;
+        let Some(BlockLayout { packing, scales, codes }) = layout(kind) else {
+            return (kind.bytes == 1 + mxfp4::BLOCK_BYTES).then(|| Self::of_powers(bytes))?;
+        };
         let mut packed = Self::new(packing, [bytes.len() / kind.bytes * kind.block, 0])?;
         packed.words.reserve_exact(bytes.len() / kind.bytes * codes.len() / WORD);
         for block in bytes.chunks_exact(kind.bytes) {
@@ -89,6 +99,20 @@ impl Packed {
             let scale = |at: &usize| f16::from_le_bytes([block[*at], block[at + 1]]).to_f32();
             packed.scales.extend(scales.iter().map(scale));
         }
+        Some(packed)
+    }
+
+    /// Of blocks of a byte for a power, and codes.
+    fn of_powers(bytes: &[u8]) -> Option<Self> {
+        let blocks = bytes.as_chunks::<{ 1 + mxfp4::BLOCK_BYTES }>().0;
+        let split = HEADER + blocks.len() * mxfp4::BLOCK_BYTES / WORD;
+        let packing = Packing::Powers { halves: true };
+        let mut packed = Self::new(packing, [blocks.len() * mxfp4::BLOCK, split])?;
+        blocks.iter().for_each(|block| packed.extend(&block[1..]));
+        packed.extend(&blocks.iter().map(|block| block[0]).collect::<Vec<_>>());
+        #[expect(clippy::cast_precision_loss)] // they are small
+        packed.scales.extend(mxfp4::TWICE.map(|number| number as f32));
+        packed.scales.extend((0..=u8::MAX).map(mxfp4::half_power));
         Some(packed)
     }
 }
@@ -116,11 +140,13 @@ fn layout(kind: &TensorType) -> Option<BlockLayout> {
     Some(BlockLayout { packing, scales, codes })
 }
 
-/// Bytes of so many numbers in whole blocks of a type of ggml, as GPUs take them; none where there
-/// is no kernel for them.
-pub fn packed_bytes(kind: &TensorType, numbers: u64) -> Option<u64> {
-    let BlockLayout { scales, codes, .. } = layout(kind)?;
-    Some(numbers / kind.block as u64 * (codes.len() + scales.len() * WORD) as u64)
+/// Bytes of so many numbers in whole blocks of a type of ggml, as GPUs take them.
+pub fn packed_bytes(kind: &TensorType, numbers: u64) -> u64 {
+    let size = match layout(kind) {
+        Some(BlockLayout { scales, codes, .. }) => codes.len() + scales.len() * WORD,
+        None => kind.bytes,
+    };
+    numbers / kind.block as u64 * size as u64
 }
 
 #[cfg(test)]
@@ -135,17 +161,17 @@ mod tests {
         for kind in TYPES.iter().filter(|kind| kind.is_quantised()) {
             let blocks = Blocks::new(vec![0x11; 6 * kind.bytes], kind, 2 * kind.block);
             // The second of three matrices.
-            let packed = blocks.matrix(1, 1).packed();
-            let Some(bytes) = packed_bytes(kind, 2 * kind.block as u64) else {
-                assert!(packed.is_none() && kind.name == "MXFP4", "{}", kind.name);
-                continue;
-            };
-            let packed = packed.unwrap();
+            let packed = blocks.matrix(1, 1).packed().unwrap();
+            let bytes = packed_bytes(kind, 2 * kind.block as u64);
             let [packed] = packed.as_slice() else { panic!("one part of {}", kind.name) };
             assert_eq!(packed.numbers(), 2 * kind.block, "{}", kind.name);
+            // Two bytes for powers fill up a word, and there is what they stand for.
+            let more = match packed.packing {
+                Packing::Powers { .. } => 2 + (16 + 256) * WORD,
+                _ => 0,
+            };
             let found = (packed.words.len() - HEADER + packed.scales.len()) * WORD;
-            assert_eq!(found as u64, bytes, "{}", kind.name);
-            assert!(packed.scales.iter().all(|scale| scale.is_finite()));
+            assert_eq!(found as u64, bytes + more as u64, "{}", kind.name);
         }
     }
 

@@ -55,8 +55,10 @@ fn say(what: &str) {
 mod software {
     use burn::tensor::Tensor;
     use firebrand::config::DeviceChoice;
-    use firebrand::device::{self, DeviceLimits, Failure, OpenedDevice, attempt};
+    use firebrand::device::{self, DeviceLimits, Failure, OpenedDevice, attempt, count_launches};
     use firebrand::engine::parity::parity;
+    use firebrand::model::FrozenWeights;
+    use firebrand::weights::formats;
 
     use super::*;
 
@@ -111,6 +113,50 @@ mod software {
             }
             assert!(timing.device_bytes_in_use.is_some_and(|bytes| bytes > 0));
             assert!(timing.device_bytes_reserved >= timing.device_bytes_in_use);
+        }
+    }
+
+    /// A model whose linear layers are in a format, with an adapter beside all of them.
+    fn in_format(format: Option<&str>, device: &Device) -> Trainer {
+        let frozen =
+            FrozenWeights { linears: format.and_then(formats::named), ..FrozenWeights::from(true) };
+        let (case, computing) = (case("gqa-tied"), ComputeConfig::default());
+        let loaded = load_for(&case, Init::Pretrained, device, computing, frozen).unwrap();
+        let (mut model, settings) = (loaded.model, LoraSettings::new(4, 8.0));
+        adapters::attach(&mut model, &adapters::Lora { settings }, Stream::new(1)).unwrap();
+        Trainer::new(model, step_settings(1e-2), adamw())
+    }
+
+    /// Forward and for the gradient of its input, each product of frozen matrices launches one
+    /// kernel more if they are codes, and nothing else changes: of each layer there are four.
+    #[test]
+    fn codes_are_dequantised_once_for_each_product() {
+        const LAYERS: i64 = 2;
+        let Some(opened) = adapter() else { return };
+        let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
+        let counted = |format: Option<&str>| {
+            let mut there = in_format(format, &opened.device);
+            let mut here = in_format(format, &cpu());
+            let mut step = || there.step(std::slice::from_ref(&batch), 0.0).unwrap().0;
+            let first = step();
+            // State of the optimizer is made in the first step.
+            let (second, launches) = count_launches(step);
+            for ours in [first, second] {
+                let (reference, _) = here.step(std::slice::from_ref(&batch), 0.0).unwrap();
+                for (what, a, b) in [
+                    ("loss", ours.loss, reference.loss),
+                    ("gradient norm", ours.grad_norm, reference.grad_norm),
+                ] {
+                    assert!((a / b - 1.0).abs() < 2e-3, "{format:?}, {what}: {a} there, {b} here");
+                }
+            }
+            launches
+        };
+        let plain = counted(None);
+        assert_eq!(plain.of("Dequantise"), 0);
+        for format in ["int8", "nf4"] {
+            let more = counted(Some(format)).without(&plain);
+            assert_eq!(more.sorted(), [("Dequantise", LAYERS * 4 * 2)], "{format}");
         }
     }
 

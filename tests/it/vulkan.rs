@@ -289,3 +289,64 @@ fn every_objective_has_the_losses_of_the_cpu() {
         assert!(texts[0].iter().all(|tokens| !tokens[0].is_null()) && texts[0] == texts[1]);
     }
 }
+
+/// A base that stays in codes there has the losses of one that the CPU dequantises, from text to
+/// gradients, and takes less of the device.
+#[test]
+fn a_base_in_codes_has_the_losses_of_the_cpu() {
+    let Some(vulkan) = environment() else { return };
+    let run = Run::new().with_base();
+    run.succeeds(&["export", "checkpoints/tiny", "--type", "q8_0", "--out", "out"]);
+    let (file, nf4) = ("model.base=out/out-Q8_0.gguf", "model.weight_format=nf4");
+    // With dropout, matrices are products by themselves, and so they are with DoRA.
+    let cases = [
+        ("nf4", nf4, ("f32", 2e-3), "lora.lora_dropout=0.0"),
+        ("nf4-dropout", nf4, ("f32", 2e-3), "lora.lora_dropout=0.1"),
+        ("nf4-dora", nf4, ("f32", 2e-3), "lora.use_dora=true"),
+        ("nf4-f16", nf4, ("mixed-f16", 1e-2), "lora.lora_dropout=0.0"),
+        ("nf4-again", nf4, ("f32", 2e-3), "train.recompute=layers"),
+        ("int8", "model.weight_format=int8", ("f32", 2e-3), "lora.lora_dropout=0.0"),
+        ("q8-0", file, ("f32", 2e-3), "lora.lora_dropout=0.0"),
+    ];
+    for (name, codes, (precision, limit), more) in cases {
+        let [there, here] = ["vulkan", "cpu"].map(|device| {
+            let own = format!("{name}-{device}");
+            let sets = [
+                format!("name={own}"),
+                format!("device.name={device}"),
+                format!("train.precision={}", if device == "cpu" { "f32" } else { precision }),
+                codes.to_owned(),
+                more.to_owned(),
+                "train.max_steps=3".to_owned(),
+            ];
+            let mut all = vec!["train", "lora.toml", "--quiet"];
+            all.extend(sets.iter().flat_map(|set| ["--set", set.as_str()]));
+            vulkan.succeeds(&run, &all);
+            own
+        });
+        let (ours, wanted) = (losses(&run, &there), losses(&run, &here));
+        assert_eq!((ours.len(), wanted.len()), (3, 3), "{name}");
+        for (ours, wanted) in ours.iter().zip(&wanted) {
+            let near = (ours / wanted - 1.0).abs() < limit;
+            assert!(near, "{name}: {ours} there, {wanted} on the CPU");
+        }
+        // The lineage is that of the CPU.
+        let [of_gpu, of_cpu] = [&there, &here].map(|name| {
+            let path = format!("checkpoints/{name}/artifact/lineage.inputs.json");
+            let inputs: Value = serde_json::from_str(&run.read(&path)).unwrap();
+            let device = inputs["internalParameters"]["device"].clone();
+            ["frozen weights", "frozen weights sha256"].map(|key| device[key].clone())
+        });
+        assert_eq!(of_gpu, of_cpu, "{name}");
+        assert!(of_gpu.iter().all(Value::is_string), "{name}: {of_gpu:?}");
+    }
+
+    let weights = |set: &str| {
+        let plan = ["plan", "lora.toml", "--json", "--set", "device.name=vulkan", "--set", set];
+        let plan: Value = serde_json::from_str(&vulkan.succeeds(&run, &plan)).unwrap();
+        plan["memory"]["weights"].as_u64().unwrap()
+    };
+    let all =
+        [weights("model.weight_format=auto"), weights("model.weight_format=int8"), weights(nf4)];
+    assert!(all[0] > all[1] && all[1] > all[2], "{all:?}");
+}

@@ -61,7 +61,7 @@ impl WeightSource {
         }
     }
 
-    /// Matrices that files have in MXFP4. Other devices than the CPU get the numbers.
+    /// Matrices that files have in MXFP4.
     fn coded_experts(
         &mut self,
         module: &str,

@@ -55,6 +55,20 @@ fn of_book(
     }
 }
 
+/// Four bits that are a place in a book, times the power of two of a block of 32.
+#[cube]
+fn of_powers(words: &[u32], scales: &[f32], place: usize, #[comptime] halves: bool) -> f32 {
+    let mut at = place / 2;
+    let mut upper = place % 2;
+    if comptime!(halves) {
+        at = place / 32 * 16 + place % 16;
+        upper = place % 32 / 16;
+    }
+    let code = (byte(words, HEADER, at) >> (4 * upper as u32)) & 15;
+    let power = byte(words, words[1] as usize, place / 32);
+    scales[code as usize] * scales[16 + power as usize]
+}
+
 /// Blocks of 32 numbers of four bits or five: the lower halves of 16 bytes come first. Of what has
 /// a minimum, the product is no longer than 24 bits, and not rounded.
 #[cube]
@@ -129,6 +143,7 @@ fn number_at(
         Packing::Book { block, nested } => {
             of_book(words, scales, place, one, block, comptime!(nested.unwrap_or(0)))
         }
+        Packing::Powers { halves } => of_powers(words, scales, place, halves),
         Packing::Rows => {
             let code = signed(byte(words, HEADER, place));
             code * scales[place / words[1] as usize] * f32::new(INT8_INVERSE)

@@ -11,10 +11,11 @@ use crate::ops::{
     project, project_frozen,
 };
 use crate::random::Stream;
+use crate::weights::Blocks;
 use crate::weights::blockwise::{Blockwise, NORMAL, Scales};
 use crate::weights::formats::{CodedMatrix, Storage, WEIGHT_FORMATS, dequantised};
 use crate::weights::ggml::{TYPES, TensorType};
-use crate::weights::{Blocks, packed_bytes};
+use crate::weights::mxfp4::Mxfp4;
 
 type Named = (&'static str, Arc<dyn CodedMatrix>);
 
@@ -37,12 +38,15 @@ fn bytes(name: &str, count: usize) -> Vec<u8> {
     (0..count).map(byte).collect()
 }
 
-/// Random blocks of a type whose numbers are all finite, three to a row.
+/// Random blocks of a type, three to a row; of numbers that are finite, and not so small that a GPU
+/// may take them for zero.
 fn of_type(kind: &'static TensorType) -> Named {
     const COUNT: usize = 3 * 5;
     let drawn = bytes(kind.name, 4 * COUNT * kind.bytes);
-    let finite = drawn.chunks_exact(kind.bytes).filter(|block| kind.not_finite(block) == 0);
-    let blocks: Vec<u8> = finite.take(COUNT).flatten().copied().collect();
+    let usual = |number: &f32| number.is_finite() && (*number == 0.0 || number.abs() > 1e-30);
+    let all = drawn.chunks_exact(kind.bytes);
+    let usual = all.filter(|block| kind.values(block).iter().all(usual));
+    let blocks: Vec<u8> = usual.take(COUNT).flatten().copied().collect();
     (kind.name, Blocks::new(blocks, kind, 3 * kind.block).matrix(0, 5))
 }
 
@@ -54,8 +58,11 @@ fn all() -> Vec<Named> {
     let codes = bytes("codes", 35 * 16);
     let plain = Blockwise::new([35, 32], codes, (32, Scales::Plain(scales)), &NORMAL);
     all.push(("scales in 32 bits", Arc::new(plain)));
-    let kinds = TYPES.iter().filter(|kind| packed_bytes(kind, 0).is_some());
-    all.extend(kinds.map(of_type));
+    all.extend(TYPES.iter().filter(|kind| kind.is_quantised()).map(of_type));
+    // Powers of two from a thousandth on; rows of both halves alternate.
+    let scales: Vec<u8> = (0..8 * 5).map(|block| 117 + block % 20).collect();
+    let experts = Mxfp4::new(bytes("experts", 8 * 5 * 16), scales, [4, 5 * 32], true);
+    all.extend(experts.map(|experts| ("experts in MXFP4", experts.matrix(1))));
     all
 }
 
@@ -135,11 +142,11 @@ mod tests {
     use crate::device::Arithmetic;
 
     #[test]
-    fn every_format_and_every_type_but_mxfp4_is_compared() {
+    fn every_format_and_every_type_is_compared() {
         let names: Vec<&str> = all().iter().map(|(name, _)| *name).collect();
-        let types = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"];
+        let types = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "MXFP4"];
         let formats = ["int8", "nf4", "scales in 32 bits"];
-        assert_eq!(names, [&formats[..], &types[..]].concat());
+        assert_eq!(names, [&formats[..], &types[..], &["experts in MXFP4"]].concat());
         for (name, codes) in all() {
             let packed = codes.packed().unwrap();
             let count = packed.iter().map(|part| part.numbers()).sum::<usize>();

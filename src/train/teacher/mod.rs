@@ -125,6 +125,7 @@ impl Teacher {
             micro_batches,
             recompute: Recompute::Layers,
             coded: (0, 0),
+            dequantised: 0,
             saves: false,
             checked: 0,
             ..work

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use firebrand::adapters;
+use firebrand::adapters::{self, Lora, LoraSettings};
 use firebrand::config::DeviceChoice;
-use firebrand::model::{Init, load};
+use firebrand::device::ComputeConfig;
+use firebrand::model::{FrozenWeights, Init, Matrix, load, load_for};
+use firebrand::random::Stream;
+use firebrand::weights::formats;
 
 use super::{Case, gradients, pass};
 use crate::common::{cpu, relative};
@@ -31,14 +34,17 @@ fn cases() -> Vec<Case> {
     of_families.into_values().chain(more).collect()
 }
 
+fn say_that_nothing_is_tested() {
+    // Past the harness, which keeps what passing tests say to itself.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: families on wgpu are not tested");
+}
+
 /// A software adapter stands for a GPU. Choices of experts are made on the host, all else is done
 /// there.
 #[test]
 fn each_family_on_another_device_has_the_gradients_of_the_cpu() {
     let Ok(opened) = firebrand::device::open(DeviceChoice::Software, 0) else {
-        // Past the harness, which keeps what passing tests say to itself.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: families on wgpu are not tested");
-        return;
+        return say_that_nothing_is_tested();
     };
     let cases = cases();
     for name in MORE {
@@ -57,6 +63,42 @@ fn each_family_on_another_device_has_the_gradients_of_the_cpu() {
         assert!(sums.keys().eq(wanted.keys()), "{name}");
         for (path, sum) in sums {
             let found = relative(sum, &wanted[path]);
+            assert!(found < 1e-3, "{name} {path}: {found}");
+        }
+    }
+}
+
+/// Experts that files have in MXFP4, and those of formats that a user chooses, are codes there as
+/// they are on the CPU.
+#[test]
+fn experts_in_codes_have_the_gradients_of_the_cpu() {
+    let Ok(opened) = firebrand::device::open(DeviceChoice::Software, 0) else {
+        return say_that_nothing_is_tested();
+    };
+    let cases = [("gpt-oss-mxfp4", None), ("qwen3-moe", Some("nf4")), ("qwen3-moe", Some("int8"))];
+    for (name, format) in cases {
+        let (case, linears) = (Case::read(name), format.and_then(formats::named));
+        let frozen = FrozenWeights { linears, ..FrozenWeights::from(true) };
+        let batch = case.batch();
+        let found = [&opened.device, &cpu()].map(|device| {
+            let (folder, computing) = (case.folder.path(), ComputeConfig::default());
+            let loaded = load_for(folder, Init::Pretrained, device, computing, frozen).unwrap();
+            let (mut model, mut experts) = (loaded.model, 0);
+            model.linears(&mut |path, linear| {
+                let coded = matches!(linear.weight, Matrix::OnGpu(_) | Matrix::Coded(_));
+                experts += usize::from(coded && path.contains(".experts"));
+            });
+            let settings = LoraSettings::new(4, 8.0);
+            adapters::attach(&mut model, &Lora { settings }, Stream::new(1)).unwrap();
+            (experts, gradients(&model, &batch, pass(&batch)))
+        });
+        let [(coded, (there, sums)), (coded_here, (here, wanted))] = &found;
+        assert!(coded == coded_here && *coded > 0, "{name}: {coded} for {coded_here}");
+        assert!((there / here - 1.0).abs() < 1e-4, "{name}: {there} for {here}");
+        assert!(sums.keys().eq(wanted.keys()), "{name}");
+        for (path, sum) in sums {
+            let none = wanted[path].iter().all(|number| *number == 0.0);
+            let found = if none { 0.0 } else { relative(sum, &wanted[path]) };
             assert!(found < 1e-3, "{name} {path}: {found}");
         }
     }
