@@ -23,6 +23,13 @@ impl Tokenizer {
         self.special.contains(&token) || self.stops.contains(&token)
     }
 
+    /// Whether [`Self::decode`] makes of tokens what it makes of them without this one.
+    pub(super) fn leaves_out(&self, token: u32, skip_special: bool) -> bool {
+        let is_special = |name: &str| self.inner.get_added_vocabulary().is_special_token(name);
+        let name = self.inner.id_to_token(token);
+        name.is_none_or(|name| skip_special && is_special(&name))
+    }
+
     /// The names under which a template knows the special tokens, such as `bos_token`.
     pub fn special_names(&self) -> &BTreeMap<String, String> {
         &self.names

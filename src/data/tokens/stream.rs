@@ -26,6 +26,10 @@ impl TextStream {
 
     /// Takes a token and returns the text that it completes, often empty.
     pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String> {
+        // The bytes of a character may stand around it: it must not count as one of them.
+        if tokenizer.leaves_out(token, self.skip_special) {
+            return Ok(String::new());
+        }
         self.tokens.push(token);
         self.advance(tokenizer, false)
     }

@@ -119,8 +119,8 @@ fn sentence_piece() -> Tokenizer {
     Tokenizer::load(folder.path()).unwrap()
 }
 
-fn streamed(tokenizer: &Tokenizer, tokens: &[u32]) -> (String, Vec<String>) {
-    let mut stream = TextStream::new(false);
+fn streamed(tokenizer: &Tokenizer, tokens: &[u32], skip_special: bool) -> (String, Vec<String>) {
+    let mut stream = TextStream::new(skip_special);
     let mut parts: Vec<String> =
         tokens.iter().map(|token| stream.push(tokenizer, *token).unwrap()).collect();
     parts.push(stream.finish(tokenizer).unwrap());
@@ -133,7 +133,7 @@ fn streamed_text_is_the_whole_text_in_whole_characters() {
     for (tokenizer, text) in [(byte_level, TEXT), (sentence_piece(), "ab a 日本🎉 ab b")] {
         let tokens = tokenizer.encode(text).unwrap().tokens;
         assert_eq!(tokenizer.decode(&tokens, false).unwrap(), text);
-        let (whole, parts) = streamed(&tokenizer, &tokens);
+        let (whole, parts) = streamed(&tokenizer, &tokens, false);
         assert_eq!(whole, text);
         assert!(parts.iter().all(|part| !part.contains('\u{fffd}')), "{parts:?}");
         assert!(parts.iter().any(String::is_empty), "a character of several tokens waits");
@@ -146,8 +146,33 @@ fn a_stream_of_broken_bytes_goes_on() {
     let first_byte = tokenizer.encode("🎉").unwrap().tokens[0];
     let mut tokens = vec![first_byte; 9];
     tokens.extend(tokenizer.encode("the end").unwrap().tokens);
-    let (whole, _) = streamed(&tokenizer, &tokens);
+    let (whole, _) = streamed(&tokenizer, &tokens, false);
     assert!(whole.starts_with('\u{fffd}') && whole.ends_with("the end"), "{whole}");
+}
+
+#[test]
+fn a_token_that_is_left_out_parts_no_character() {
+    let tokenizer = Tokenizer::load(&model_dir()).unwrap();
+    let (end, unknown) = (tokenizer.eos().unwrap(), 5_000_000);
+    let text = "What is the größe of 日本 🎉?";
+    let whole = tokenizer.encode(text).unwrap().tokens;
+    for (between, skip_special) in [(end, true), (unknown, true), (unknown, false)] {
+        for times in 1..6 {
+            // Behind every token, and so between the bytes of every character.
+            let parted = |token: &u32| [vec![*token], vec![between; times]].concat();
+            let tokens: Vec<u32> = whole.iter().flat_map(parted).collect();
+            assert_eq!(tokenizer.decode(&tokens, skip_special).unwrap(), text);
+            let (streamed, parts) = streamed(&tokenizer, &tokens, skip_special);
+            assert_eq!(streamed, text, "{times} times {between}");
+            assert!(parts.iter().all(|part| !part.contains('\u{fffd}')), "{parts:?}");
+        }
+    }
+    // What is shown stays where it stands.
+    let bytes = tokenizer.encode("🎉").unwrap().tokens;
+    let tokens = [&bytes[..1], &[end], &bytes[1..]].concat();
+    let shown = tokenizer.decode(&tokens, false).unwrap();
+    assert!(shown.contains("<|endoftext|>"), "{shown}");
+    assert_eq!(streamed(&tokenizer, &tokens, false).0, shown);
 }
 
 #[test]
