@@ -11,6 +11,7 @@ use super::parent::STATEMENT_FILE;
 use super::past::{CardDataset, LossChange};
 use super::signature;
 use crate::adapters::Label;
+use crate::config::ScoreHead;
 use crate::files::{Digest, FileEntry};
 use crate::hub::ModelDirectory;
 
@@ -89,6 +90,8 @@ pub struct Card {
     pub logit_diff: Option<LogitDiff>,
     /// What is told of a merged model beside its adapter: what, and its value.
     pub beside: Vec<(String, String)>,
+    /// What it scores in the place of tokens, if it does.
+    pub head: Option<ScoreHead>,
     /// The file that an export is.
     pub exported: Option<String>,
     /// Digest of the inputs, which the weights' header repeats.
@@ -192,11 +195,7 @@ impl Card {
             Relation::Adapter(_) => "peft",
             _ => "transformers",
         };
-        let task = match self.is_decision_model() {
-            true => "text-classification",
-            false => "text-generation",
-        };
-        writeln!(out, "library_name: {library}\npipeline_tag: {task}\ntags:")?;
+        writeln!(out, "library_name: {library}\npipeline_tag: {}\ntags:", self.task())?;
         for tag in &tags {
             writeln!(out, "- {}", yaml(tag))?;
         }
@@ -214,7 +213,7 @@ impl Card {
             self.write_loss_result(loss, out)?;
         }
         let Some(judged) = &self.judged else { return Ok(()) };
-        writeln!(out, "  - task:\n      type: text-generation")?;
+        writeln!(out, "  - task:\n      type: {}", self.task())?;
         let sets = yaml(&judged.datasets.join(", "));
         writeln!(out, "    dataset:\n      type: {sets}\n      name: {}", yaml(&judged.suite))?;
         writeln!(out, "    metrics:")?;
@@ -229,7 +228,7 @@ impl Card {
         let hub = evaluated.and_then(CardDataset::on_hub);
         let kind = yaml(hub.map_or(&loss.dataset, |(name, _)| name));
         let dataset = yaml(&loss.dataset);
-        writeln!(out, "  - task:\n      type: text-generation")?;
+        writeln!(out, "  - task:\n      type: {}", self.task())?;
         writeln!(out, "    dataset:\n      type: {kind}\n      name: {dataset}")?;
         writeln!(out, "      split: validation")?;
         if let Some((_, commit)) = hub {
@@ -342,6 +341,14 @@ impl Card {
              either of these checks it:\n\n```\nfirebrand verify . --key key.pem\n\
              model_signing verify key . --signature {signature} --public_key key.pem\n```\n"
         )
+    }
+
+    /// What the hub calls what it does. A reward model is to it a classifier with one label.
+    fn task(&self) -> &'static str {
+        match &self.head {
+            Some(_) => "text-classification",
+            None => "text-generation",
+        }
     }
 
     /// Whether it is a file of llama.cpp.

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::adapters::ADAPTERS;
+use crate::config::ProblemType;
+use crate::snapshots::says;
 
 pub(crate) fn card() -> Card {
     let digest = Digest::of(b"x");
@@ -37,11 +39,22 @@ pub(crate) fn card() -> Card {
         samples: vec![Sample { prompt: "Hi?".into(), before: "?".into(), after: "Hello.".into() }],
         logit_diff: None,
         beside: Vec::new(),
+        head: None,
         exported: None,
         inputs: digest,
         signer: Some(digest.to_string()),
         versions: vec![("firebrand".into(), "0.1.0".into())],
     }
+}
+
+fn head(problem_type: Option<ProblemType>, labels: &[&str], temperature: f64) -> ScoreHead {
+    let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+    ScoreHead { problem_type, labels, temperature }
+}
+
+/// What the card says of the model's use.
+fn used(text: &str) -> &str {
+    text.split("## Use\n").nth(1).unwrap()
 }
 
 fn front_matter(text: &str) -> &str {
@@ -232,31 +245,63 @@ fn an_adapter_of_experts_for_vllm_says_how_it_is_served() {
 }
 
 #[test]
+fn what_scores_labels_is_a_classifier_to_the_hub() {
+    let loss = LossChange { dataset: "x".into(), before: 3.0, after: 1.0, of_tokens: false };
+    let kinds = [
+        head(Some(ProblemType::SingleLabel), &["no", "yes"], 1.0),
+        head(Some(ProblemType::Regression), &["LABEL_0"], 1.0),
+        ScoreHead::single_score(),
+    ];
+    for (relation, library) in [
+        (Relation::Adapter(ADAPTERS[0].label()), "peft"),
+        (Relation::Finetune, "transformers"),
+        (Relation::Merge(ADAPTERS[0].label()), "transformers"),
+    ] {
+        for head in kinds.clone() {
+            let (head, loss) = (Some(head), Some(loss.clone()));
+            let text = Card { relation, head, loss, ..card() }.to_markdown();
+            let front = front_matter(&text);
+            let task = format!("library_name: {library}\npipeline_tag: text-classification\n");
+            assert!(front.contains(&task), "{text}");
+            assert_eq!(front.matches("type: text-classification\n").count(), 2, "{text}");
+            for other in ["text-generation", "CausalLM", "firebrand generate", "perplexity"] {
+                assert!(!text.contains(other), "{other}\n{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_adapter_that_scores_labels_says_how_it_is_used() {
+    let head = Some(head(Some(ProblemType::SingleLabel), &["`no` | \n", "yes"], 1.5));
+    says(used(&Card { head, ..card() }.to_markdown()), snapbox::str![]);
+    let head = Some(ScoreHead::single_score());
+    says(used(&Card { head, ..card() }.to_markdown()), snapbox::str![]);
+}
+
+#[test]
+fn a_whole_model_that_scores_labels_says_how_it_is_used() {
+    let of = |problem_type, labels: &[&str], temperature| {
+        let head = Some(head(Some(problem_type), labels, temperature));
+        Card { relation: Relation::Finetune, head, ..card() }.to_markdown()
+    };
+    says(used(&of(ProblemType::MultiLabel, &["red", "round"], 0.75)), snapbox::str![]);
+    says(used(&of(ProblemType::Regression, &["LABEL_0"], 1.0)), snapbox::str![]);
+    let many: Vec<String> = (0..103).map(|number| format!("label {number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let text = of(ProblemType::SingleLabel, &many, 1.0);
+    assert!(text.contains("values = scores.softmax(-1).tolist()\n"), "{text}");
+    assert!(text.ends_with("| 99 | `label 99` |\n| | and 3 more |\n"), "{text}");
+}
+
+#[test]
 fn a_decision_model_says_how_it_is_asked() {
     let (relation, exported) = (Relation::Merge(ADAPTERS[0].label()), DECISION_FILE.to_owned());
-    let text = Card { relation, exported: Some(exported), ..card() }.to_markdown();
+    let head = Some(head(Some(ProblemType::SingleLabel), &["no", "yes"], 1.5));
+    let text = Card { relation, exported: Some(exported), head, ..card() }.to_markdown();
     let front = front_matter(&text);
     for part in ["library_name: transformers\npipeline_tag: text-classification", "model:merge:"] {
         assert!(front.contains(part), "{part}\n{text}");
     }
-    crate::snapshots::says(
-        text.split("## Use\n").nth(1).unwrap(),
-        snapbox::str![[r#"
-
-With transformers from 5.24 on, as a decision model (`JevForDecision`):
-
-```python
-from transformers import pipeline
-
-decide = pipeline("decision", model=".")
-labels = decide.decision_config.labels["choice"]
-question = {"type": "choice", "criteria": dict.fromkeys(labels)}
-print(decide({"state": "...", "questions": {"label": question}}))
-```
-
-`state` is a text, or a list of messages where the model has a chat template. The options are all labels,
-in their order; others are refused. What a question says besides is not read.
-
-"#]],
-    );
+    says(used(&text), snapbox::str![]);
 }

@@ -3,7 +3,35 @@
 use std::fmt::Write as _;
 
 use super::card::Card;
+use super::markup::code;
+use super::score_head;
+use crate::config::{ProblemType, ScoreHead};
 
+/// transformers takes the last token that is not the padding one, which may be the end of a text.
+const BATCHES: &str = "
+Several texts at once require a `pad_token_id`; the score of each is then that of its last token
+that is not the padding one.
+";
+const CONVERSATIONS: &str = "
+A conversation is written out by the chat template, where the model has one:
+
+```python
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors=\"pt\")
+```
+";
+/// In training, what the template writes behind an answer is cut off.
+const REWARDS: &str = "
+The better an answer, the higher its score; only scores of answers to the same prompt can be
+compared. A conversation is scored where its last answer ends, without the white space that chat
+templates write behind it:
+
+```python
+text = tokenizer.apply_chat_template(messages, tokenize=False).rstrip()
+inputs = tokenizer(text, add_special_tokens=False, return_tensors=\"pt\")
+```
+";
+/// More labels than these are only counted.
+const LABELS_SHOWN: usize = 100;
 const OLLAMA: &str = "With Ollama: `ollama create NAME -f Modelfile` in this directory.";
 
 impl Card {
@@ -17,6 +45,9 @@ impl Card {
             Some(_) if self.is_decision_model() => return write_decision_usage(out),
             Some(file) => return write_export_usage(file, out),
             None => {}
+        }
+        if let Some(head) = &self.head {
+            return self.write_scoring_usage(head, out);
         }
         let class =
             if self.is_adapter() { "AutoPeftModelForCausalLM" } else { "AutoModelForCausalLM" };
@@ -34,6 +65,87 @@ impl Card {
         Ok(())
     }
 
+    fn write_scoring_usage(&self, head: &ScoreHead, out: &mut String) -> std::fmt::Result {
+        let file = score_head::FILE;
+        writeln!(out, "\n## Use\n\n```\nfirebrand classify . texts.txt\n```\n\n```python")?;
+        self.write_scoring(head, out)?;
+        writeln!(out, "```")?;
+        if self.is_adapter() {
+            writeln!(
+                out,
+                "\nPEFT looks for the base model where `adapter_config.json` says. transformers \
+                 warns of a new `score.weight`:\nthe adapter brings it."
+            )?;
+        }
+        out.push_str(BATCHES);
+        if head.problem_type.is_none() {
+            out.push_str(REWARDS);
+            return Ok(());
+        }
+        out.push_str(CONVERSATIONS);
+        if let Some(temperature) = fitted(head) {
+            writeln!(
+                out,
+                "\nScores are divided by the temperature `{temperature}`, which was fitted on\n\
+                 held-out texts (`{file}`). The pipeline `text-classification` of transformers \
+                 does not know it."
+            )?;
+        }
+        write_labels(head, out)
+    }
+
+    /// Python that scores a text.
+    fn write_scoring(&self, head: &ScoreHead, out: &mut String) -> std::fmt::Result {
+        const CLASS: &str = "AutoModelForSequenceClassification";
+        // An adapter's settings do not say how many labels there are.
+        let count = match (self.is_adapter(), head.problem_type) {
+            (false, _) => "",
+            (true, None) => ", num_labels=1",
+            (true, Some(_)) => ", id2label=id2label",
+        };
+        let reads_labels = count.ends_with("id2label");
+        if reads_labels {
+            writeln!(out, "import json\n")?;
+        }
+        let (class, import) = match self.is_adapter() {
+            true => (CLASS.replace("Auto", "AutoPeft"), "AutoTokenizer".to_owned()),
+            false => (CLASS.to_owned(), format!("{CLASS}, AutoTokenizer")),
+        };
+        writeln!(out, "import torch")?;
+        if self.is_adapter() {
+            writeln!(out, "from peft import {class}")?;
+        }
+        writeln!(out, "from transformers import {import}\n")?;
+        if reads_labels {
+            let file = score_head::FILE;
+            write!(
+                out,
+                "with open(\"{file}\", encoding=\"utf-8\") as file:\n    \
+                 id2label = dict(enumerate(json.load(file)[\"labels\"]))\n"
+            )?;
+        }
+        write!(
+            out,
+            "model = {class}.from_pretrained(\".\"{count})\n\
+             model.config.get_text_config().pad_token_id = None  # the last token counts\n\
+             tokenizer = AutoTokenizer.from_pretrained(\".\")\n\
+             inputs = tokenizer(\"...\", return_tensors=\"pt\")\nwith torch.no_grad():\n    \
+             scores = model(**inputs).logits[0].float()\n"
+        )?;
+        let scaled = fitted(head).map_or("scores".to_owned(), |it| format!("(scores / {it})"));
+        let values = match head.problem_type {
+            None => return writeln!(out, "print(scores.item())"),
+            Some(ProblemType::SingleLabel) => scaled + ".softmax(-1)",
+            Some(ProblemType::MultiLabel) => scaled + ".sigmoid()",
+            Some(ProblemType::Regression) => "scores".to_owned(),
+        };
+        write!(
+            out,
+            "values = {values}.tolist()\n\
+             print({{name: values[number] for number, name in model.config.id2label.items()}})\n"
+        )
+    }
+
     fn write_serving_usage(&self, out: &mut String) -> std::fmt::Result {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
         let base = if self.base.chars().all(is_plain) { &self.base } else { "BASE" };
@@ -45,6 +157,27 @@ impl Card {
              whose experts vLLM keeps in\none tensor (gpt-oss, Qwen3.5) require \
              `vllm serve --enable-mixed-moe-lora-format` besides.\n"
         )
+    }
+}
+
+/// The temperature, if there is one to divide by.
+#[expect(clippy::float_cmp)] // what is not fitted is 1 itself
+fn fitted(head: &ScoreHead) -> Option<f64> {
+    (head.temperature != 1.0).then_some(head.temperature)
+}
+
+/// The names of the labels, where they have any.
+fn write_labels(head: &ScoreHead, out: &mut String) -> std::fmt::Result {
+    if head.labels.iter().enumerate().all(|(id, name)| *name == ScoreHead::generic(id)) {
+        return Ok(());
+    }
+    writeln!(out, "\n| `id2label` | |\n|---:|---|")?;
+    for (id, name) in head.labels.iter().enumerate().take(LABELS_SHOWN) {
+        writeln!(out, "| {id} | {} |", code(name))?;
+    }
+    match head.labels.len().checked_sub(LABELS_SHOWN) {
+        Some(more) if more > 0 => writeln!(out, "| | and {more} more |"),
+        _ => Ok(()),
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Made {
     pub beside: Vec<(String, String)>,
     /// Numbers by name, for the lineage.
     pub metrics: BTreeMap<String, f64>,
+    /// What it scores in the place of tokens, if it does.
+    pub head: Option<ScoreHead>,
     /// The file that an export is.
     pub exported: Option<String>,
 }
@@ -203,6 +205,7 @@ impl Derivation<'_> {
             samples: made.samples.clone(),
             logit_diff: made.logit_diff.clone(),
             beside: made.beside.clone(),
+            head: made.head.clone(),
             exported: made.exported.clone(),
             inputs: inputs.digest(),
             signer: self.key.map(|key| key.public().hint().to_owned()),

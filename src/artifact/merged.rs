@@ -176,6 +176,7 @@ pub fn merge(
             samples: compared.samples,
             beside: merged.beside(),
             metrics: merged.metrics(),
+            head,
             exported: None,
         };
         let inputs = request.inputs(&origin, &made)?;

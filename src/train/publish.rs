@@ -352,8 +352,7 @@ fn card(
     };
     let datasets = prepared.dataset_records();
     let validation = datasets.iter().find(|set| set.split == "validation");
-    let evaluated = validation.or(datasets.first());
-    let evaluated = evaluated.map_or(String::new(), |set| name_anywhere(&set.id));
+    let evaluated = validation.or(datasets.first()).map(|set| name_anywhere(&set.id));
     Card {
         name: model_name(config, &prepared.base.id, method(config, prepared)),
         relation,
@@ -374,7 +373,7 @@ fn card(
             .collect(),
         settings: loaded.portable().into_iter().collect(),
         loss: losses(record).map(|(before, after)| LossChange {
-            dataset: evaluated,
+            dataset: evaluated.unwrap_or_default(),
             before,
             after,
             of_tokens: record.evaluations.iter().all(|found| found.perplexity().is_some()),
@@ -392,6 +391,7 @@ fn card(
             .collect(),
         logit_diff: None,
         beside: Vec::new(),
+        head: prepared.score_head.as_ref().map(|of| of.head.clone()),
         exported: None,
         inputs: inputs.digest(),
         signer: signer.map(|signer| signer.0.public().hint().to_owned()),

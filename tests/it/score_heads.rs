@@ -136,6 +136,17 @@ fn heads_are_saved_as_peft_and_transformers_have_them() {
                 _ => assert_eq!((labels.len(), problem), (1, "reward")),
             }
         }
+        let whole = "transformers import AutoModelForSequenceClassification";
+        let beside = "peft import AutoPeftModelForSequenceClassification";
+        for (folder, import) in [(&adapter, beside), (&merged, whole), (&full, whole)] {
+            let card = run.read(&format!("{folder}/README.md"));
+            for part in [import, "pipeline_tag: text-classification", "firebrand classify . "] {
+                assert!(card.contains(part), "{part}\n{card}");
+            }
+            for other in ["text-generation", "CausalLM", "firebrand generate"] {
+                assert!(!card.contains(other), "{other}\n{card}");
+            }
+        }
         let (one, other) = (scored(&run, &adapter), scored(&run, &merged));
         let each = match kind {
             "single" => 2,
@@ -391,6 +402,7 @@ fn labels_are_evaluated_per_slice_and_probabilities_are_calibrated() {
     assert_eq!((&slices[0]["name"], inside.iter().flatten().sum::<u64>()), (&"even".into(), 20));
     let card = run.read(&format!("{calibrated}/README.md"));
     assert!(card.contains("calibration_error") && card.contains("| is, found |"), "{card}");
+    assert!(card.contains(&format!("divided by the temperature `{temperature}`")), "{card}");
     run.succeeds(&["verify", &calibrated]);
 
     // A gate limits both.

@@ -229,6 +229,7 @@ fn made(
         samples: Vec::new(),
         beside: Vec::new(),
         metrics: BTreeMap::new(),
+        head: None,
         exported: Some(written.file.clone()),
     }
 }
@@ -272,7 +273,7 @@ fn export_model(
             codec: Codec::load(&small, None)?,
             files: &small,
             names,
-            head,
+            head: head.clone(),
         };
         let written = write(&source, weights, scratch)?;
         drop(source);
@@ -282,7 +283,7 @@ fn export_model(
         origin.base.expect(&base_files)?;
         base_files.extend(small_files);
         let made = made((format, number), base_files, adapter_files, &origin, &written);
-        let made = Made { relation, ..made };
+        let made = Made { relation, head, ..made };
         let inputs = request.inputs(&origin, &made)?;
         bind(scratch, &written, &inputs.digest().to_string())?;
         let notes = note.into_iter().chain(written.notes).collect();
