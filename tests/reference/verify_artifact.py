@@ -300,11 +300,21 @@ def loaded(directory: Path, _key: Path) -> str:
         raise Skipped(f"{error.name} is not installed") from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if (directory / "adapter_config.json").exists():
-        from peft import AutoPeftModelForCausalLM as Auto
+    adapter = (directory / "adapter_config.json").exists()
+    settings = json.loads((directory / ("adapter_config.json" if adapter else "config.json")).read_text())
+    scores = settings.get("task_type") == "SEQ_CLS" or "SequenceClassification" in str(settings.get("architectures"))
+    kind = "SequenceClassification" if scores else "CausalLM"
+    labels = {}
+    if adapter:
+        import peft
+
+        Auto = getattr(peft, f"AutoPeftModelFor{kind}")
+        if scores:
+            names = json.loads((directory / "score_head.json").read_text())["labels"]
+            labels = {"id2label": dict(enumerate(names))}
     else:
-        from transformers import AutoModelForCausalLM as Auto
-    model = Auto.from_pretrained(str(directory), dtype=torch.float32)
+        Auto = getattr(transformers, f"AutoModelFor{kind}")
+    model = Auto.from_pretrained(str(directory), dtype=torch.float32, **labels)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(directory))
     tokens = tokenizer("The capital of", return_tensors="pt")["input_ids"]
     logits = model(input_ids=tokens).logits
