@@ -59,6 +59,7 @@ fn of_objective(mut loaded: Loaded, path: &Path) -> Result<Loaded> {
     loaded.config.data.labels = entry.records == Records::Labels;
     loaded.config.data.prompts = entry.records == Records::Prompts;
     let objective = objectives::chosen(&loaded.config.owned);
+    loaded.config.data.whole_pairs = pairs && objective.score_head().is_some();
     loaded.config.data.margin = objective.margin_column().map(str::to_owned);
     if entry.records == Records::Texts {
         loaded.config.data.score_head = objective.score_head();

@@ -19,16 +19,9 @@ A conversation is written out by the chat template, where the model has one:
 inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors=\"pt\")
 ```
 ";
-/// In training, what the template writes behind an answer is cut off.
 const REWARDS: &str = "
 The better an answer, the higher its score; only scores of answers to the same prompt can be
-compared. A conversation is scored where its last answer ends, without the white space that chat
-templates write behind it:
-
-```python
-text = tokenizer.apply_chat_template(messages, tokenize=False).rstrip()
-inputs = tokenizer(text, add_special_tokens=False, return_tensors=\"pt\")
-```
+compared.
 ";
 /// More labels than these are only counted.
 const LABELS_SHOWN: usize = 100;
@@ -80,6 +73,7 @@ impl Card {
         out.push_str(BATCHES);
         if head.problem_type.is_none() {
             out.push_str(REWARDS);
+            out.push_str(CONVERSATIONS);
             return Ok(());
         }
         out.push_str(CONVERSATIONS);

@@ -44,6 +44,7 @@ pub fn copy_of_model() -> tempfile::TempDir {
 pub fn config(train: &[&Path]) -> DataConfig {
     DataConfig {
         no_pairs: Some(String::new()),
+        whole_pairs: false,
         labels: false,
         score_head: None,
         prompts: false,

@@ -55,6 +55,8 @@ pub struct Maker<'a> {
     pub(super) train_on: TrainOn,
     /// What to do about pairs of answers, where no examples are made of them.
     pub(super) no_pairs: Option<String>,
+    /// Whether what follows the answers of pairs is read, too.
+    pub(super) whole_pairs: bool,
     /// Whether answers have labels that are learnt from.
     pub(super) labels: bool,
     /// The head that texts are scored by, where their labels are learnt from.
@@ -77,6 +79,7 @@ impl<'a> Maker<'a> {
             overlong: config.overlong,
             train_on: config.train_on,
             no_pairs: config.no_pairs.clone(),
+            whole_pairs: config.whole_pairs,
             labels: config.labels,
             score_head: config.score_head.clone().map(Arc::new),
             prompts: config.prompts,
@@ -109,6 +112,7 @@ impl<'a> Maker<'a> {
             overlong: Overlong::Truncate,
             train_on: TrainOn::Assistant,
             no_pairs: Some(String::new()),
+            whole_pairs: false,
             labels: false,
             score_head: settings.score_head.clone(),
             prompts: false,
@@ -155,7 +159,8 @@ impl<'a> Maker<'a> {
         }
         if self.no_pairs.is_none() {
             let made = self.of_answers().make_all(&mut paired::answers(records))?;
-            return paired::join(made, records, self.max_seq_len, self.overlong);
+            let side = if self.whole_pairs { paired::whole } else { paired::one_run };
+            return paired::join(made, records, side, (self.max_seq_len, self.overlong));
         }
         if self.labels {
             let labels = labelled::take(records);

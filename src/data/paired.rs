@@ -33,21 +33,22 @@ pub fn answers(records: &mut [Record]) -> Vec<Record> {
     sides
 }
 
-/// What becomes of pairs, in their order, from what became of their [`answers`].
+/// What becomes of pairs, in their order, from what became of their [`answers`], each of which
+/// becomes [`one_run`] or [`whole`].
 ///
 /// # Errors
 /// When a pair is longer than a row and the settings say that this ends the run.
 pub fn join(
     made: Vec<Made>,
     records: &[Record],
-    max_seq_len: usize,
-    overlong: Overlong,
+    side: fn(Example) -> Example,
+    row: (usize, Overlong),
 ) -> Result<Vec<Made>> {
     let mut made = made.into_iter();
     let mut pairs = Vec::with_capacity(records.len());
     while let (Some(chosen), Some(rejected)) = (made.next(), made.next()) {
         let id = &records[pairs.len()].id;
-        pairs.push(joined(chosen, rejected, id, (max_seq_len, overlong))?);
+        pairs.push(joined(chosen, rejected, id, side, row)?);
     }
     Ok(pairs)
 }
@@ -59,7 +60,13 @@ pub fn last_alone(mut conversation: Conversation) -> Conversation {
     conversation
 }
 
-fn joined(mut one: Made, other: Made, id: &RecordId, row: (usize, Overlong)) -> Result<Made> {
+fn joined(
+    mut one: Made,
+    other: Made,
+    id: &RecordId,
+    side: fn(Example) -> Example,
+    row: (usize, Overlong),
+) -> Result<Made> {
     one.unused.extend(other.unused);
     one.undefined.extend(other.undefined);
     one.lossy |= other.lossy;
@@ -71,7 +78,7 @@ fn joined(mut one: Made, other: Made, id: &RecordId, row: (usize, Overlong)) -> 
         (RecordOutcome::Bad(why), _) => named("chosen", why),
         (_, RecordOutcome::Bad(why)) => named("rejected", why),
         (RecordOutcome::Whole(chosen), RecordOutcome::Whole(rejected)) => {
-            let [chosen, rejected] = [chosen, rejected].map(one_run);
+            let [chosen, rejected] = [chosen, rejected].map(side);
             fit(chosen, rejected, id, row)?
         }
         _ => RecordOutcome::NothingToLearn,
@@ -87,6 +94,16 @@ pub fn one_run(mut example: Example) -> Example {
     example.tokens.truncate(end);
     example.loss_mask.truncate(end);
     example.loss_mask[first..].fill(true);
+    example
+}
+
+/// The same with what follows the last target, up to the end of the conversation: what a model that
+/// scores conversations is given (`whole_conversation` of the codec).
+pub fn whole(mut example: Example) -> Example {
+    let first = example.loss_mask.iter().position(|target| *target);
+    if let Some(first) = first {
+        example.loss_mask[first..].fill(true);
+    }
     example
 }
 

@@ -214,7 +214,7 @@ impl Store {
             "on_unused": self.config.on_unused.map(OnUnused::name),
         });
         if self.config.no_pairs.is_none() {
-            all["pairs"] = json!(true);
+            all["pairs"] = if self.config.whole_pairs { json!("whole") } else { json!(true) };
         }
         if self.config.labels {
             all["labels"] = json!(true);

@@ -1,5 +1,6 @@
 //! Models that score labels: trained, resumed, saved as PEFT and transformers have them, merged.
 
+use serde_json::json;
 use snapbox::str;
 
 use crate::common::{Run, weights_digest};
@@ -58,7 +59,7 @@ fn digest(run: &Run, name: &str) -> String {
     weights_digest(&run.path(&format!("checkpoints/{name}/artifact"))).to_string()
 }
 
-fn json(run: &Run, path: &str) -> serde_json::Value {
+fn document(run: &Run, path: &str) -> serde_json::Value {
     serde_json::from_str(&run.read(path)).unwrap()
 }
 
@@ -100,6 +101,42 @@ fn scored(run: &Run, model: &str) -> Vec<f64> {
     numbers.collect()
 }
 
+/// The reward of a conversation is that of its very end, as TRL has it: when it is trained, and when
+/// it is asked for.
+#[test]
+fn a_conversation_has_the_reward_that_its_run_gave_it() {
+    let run = folder();
+    let [question, good, bad] = ["What is it?", "It is 4.", "Five, I think, or six."];
+    let pair = json!({ "prompt": question, "chosen": good, "rejected": bad });
+    run.write("one.jsonl", &format!("{pair}\n"));
+    let conversation = |answer: &str| {
+        let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
+        let turns = [turn("user", question), turn("assistant", answer)];
+        format!("{}\n", json!({ "messages": turns }))
+    };
+    run.write("asked.jsonl", &(conversation(good) + &conversation(bad)));
+    let of = "data.train.0.path=pairs.jsonl";
+    let sets = ["train.objective=reward", "data.val_size=0", "eval.every_steps=1"];
+    let sets = [on(of, &sets), vec!["--set", "data.validation=[{path=\"one.jsonl\"}]"]].concat();
+    run.succeeds(&train("lora.toml", "name=reward", &sets));
+    let lines =
+        run.succeeds(&["classify", "checkpoints/reward/artifact", "asked.jsonl", "--jsonl"]);
+    let scores = lines.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let scores = line["scores"].as_object().unwrap();
+        scores.values().next().unwrap().as_f64().unwrap()
+    });
+    let [good, bad] = scores.collect::<Vec<_>>().try_into().unwrap();
+    let metrics = run.read("checkpoints/reward/metrics.jsonl");
+    let found = metrics.lines().rev().find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        Some((line["eval_margin"].as_f64()?, line["eval_mean_reward"].as_f64()?))
+    });
+    let (margin, mean) = found.unwrap();
+    assert!((good - bad - margin).abs() < 1e-4, "{good} and {bad}, and a margin of {margin}");
+    assert!(((good + bad) / 2.0 - mean).abs() < 1e-4, "{good} and {bad}, and a mean of {mean}");
+}
+
 #[test]
 fn heads_are_saved_as_peft_and_transformers_have_them() {
     let run = folder();
@@ -110,13 +147,13 @@ fn heads_are_saved_as_peft_and_transformers_have_them() {
         run.succeeds(&train("tiny.toml", &names[1], &settings));
         let (adapter, full) =
             (format!("checkpoints/{kind}/artifact"), format!("checkpoints/{kind}-full/artifact"));
-        let config = json(&run, &format!("{adapter}/adapter_config.json"));
+        let config = document(&run, &format!("{adapter}/adapter_config.json"));
         assert_eq!(config["task_type"], "SEQ_CLS");
         assert_eq!(config["modules_to_save"], serde_json::json!(["classifier", "score"]));
         let merged = format!("merged-{kind}");
         run.succeeds(&["merge", &adapter, "--out", &merged, "--dtype", "f32"]);
         for folder in [&merged, &full] {
-            let config = json(&run, &format!("{folder}/config.json"));
+            let config = document(&run, &format!("{folder}/config.json"));
             assert_eq!(config["architectures"][0], "LlamaForSequenceClassification");
             let labels = config["id2label"].as_object().unwrap();
             for (id, name) in labels {
@@ -370,8 +407,8 @@ fn labels_are_evaluated_per_slice_and_probabilities_are_calibrated() {
     let [plain, calibrated] =
         ["plain", "calibrated"].map(|name| format!("checkpoints/{name}/artifact"));
     assert_eq!(digest(&run, "plain"), digest(&run, "calibrated"));
-    assert!(json(&run, &format!("{plain}/score_head.json")).get("temperature").is_none());
-    let head = json(&run, &format!("{calibrated}/score_head.json"));
+    assert!(document(&run, &format!("{plain}/score_head.json")).get("temperature").is_none());
+    let head = document(&run, &format!("{calibrated}/score_head.json"));
     let temperature = head["temperature"].as_f64().unwrap();
     assert!(temperature > 0.0 && (temperature - 1.0).abs() > 1e-6, "{head}");
     assert_eq!(head["calibration"]["records"], 40);

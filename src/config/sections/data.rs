@@ -270,6 +270,9 @@ settings! {
         /// What to do about records that are pairs of answers; `None` where the objective learns
         /// from them. The objective says it.
         no_pairs: Option<String> = Some(String::new());
+        /// Whether what the chat template writes behind the answers of pairs is read, too: a reward
+        /// is that of a whole conversation. The objective says it.
+        whole_pairs: bool = false;
         /// Whether answers have labels, which the objective learns from. The objective says it.
         labels: bool = false;
         /// The head that texts are scored by, where the objective learns from labels of texts. The

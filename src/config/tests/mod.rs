@@ -64,6 +64,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             survey_below: 64 << 20,
             cache_limit: None,
             no_pairs: Some(crate::objectives::hint_of_pairs()),
+            whole_pairs: false,
             labels: false,
             score_head: None,
             prompts: false,
