@@ -208,10 +208,12 @@ pub(crate) fn parse(
     Ok(Document { values, sha256: Digest::of(bytes), overrides, source })
 }
 
-/// Reads one value, in TOML, as the key of this path takes it; `None` if it does not take it.
+/// Reads one value, in TOML, as the key of this path takes it, which may lead into an array of
+/// tables; `None` if it does not take it.
 pub(crate) fn value_of(known: &KeyTable, path: &str, text: &str) -> Option<Value> {
     let node = tree::parse_override(text, 0)?;
-    typed::read(known.key(path)?, path, &node).ok()
+    let key = known.find(&path.split('.').collect::<Vec<_>>())?;
+    typed::read(key, path, &node).ok()
 }
 
 /// Reads one value as records of resolved documents have it, whatever key it belonged to.

@@ -126,6 +126,7 @@ impl ParameterGroups {
     /// All groups and patterns that have not.
     pub fn check(&self, trained: &[(String, Vec<usize>)]) -> Result<()> {
         let mut problems = Vec::new();
+        let of: Vec<Option<usize>> = trained.iter().map(|(path, _)| self.group_of(path)).collect();
         for (number, group) in self.groups.iter().enumerate() {
             let name = format!("{NAME}.{number}");
             if group.patterns.is_empty() {
@@ -139,15 +140,16 @@ impl ParameterGroups {
             let unknown: Vec<Error> = unknown(group, &name, trained).collect();
             let all_known = unknown.is_empty();
             problems.extend(unknown);
-            problems.extend(self.idle(number, &name, trained).filter(|_| all_known));
+            let mine = trained.iter().zip(&of).filter(|(_, of)| **of == Some(number));
+            let mine: Vec<_> = mine.map(|(parameter, _)| parameter).collect();
+            problems.extend(self.idle(number, &name, &mine).filter(|_| all_known));
         }
         Error::all(problems).map_or(Ok(()), Err)
     }
 
-    /// What is wrong with a group whose patterns all fit something, if it changes nothing.
-    fn idle(&self, number: usize, name: &str, trained: &[(String, Vec<usize>)]) -> Option<Error> {
-        let mine: Vec<&(String, Vec<usize>)> =
-            trained.iter().filter(|(path, _)| self.group_of(path) == Some(number)).collect();
+    /// What is wrong with a group whose patterns all fit something, if it changes nothing of the
+    /// parameters that it decides for.
+    fn idle(&self, number: usize, name: &str, mine: &[&(String, Vec<usize>)]) -> Option<Error> {
         if mine.is_empty() {
             let what = format!("`{name}` decides for no parameter");
             return Some(Error::config(what).because("all that it fits are of a group before it"));
@@ -155,7 +157,9 @@ impl ParameterGroups {
         let is_vector =
             |(path, dims): &&(String, Vec<usize>)| UpdatedParameter::new(path, dims).is_vector();
         let vectors_alone = mine.iter().all(is_vector);
-        let decay = self.groups[number].weight_decay.filter(|decay| *decay > 0.0);
+        let Group { learning_rate, weight_decay, .. } = &self.groups[number];
+        // Beside a rate, 0 says what is so.
+        let decay = weight_decay.filter(|decay| *decay > 0.0 || learning_rate.is_none());
         (vectors_alone && !self.decays_vectors && decay.is_some()).then(|| {
             Error::config(format!("`{name}.weight_decay` means nothing"))
                 .because("`train.decay_norms_and_biases` is `false`, and all are such")
@@ -357,15 +361,18 @@ error[config]: `train.param_groups.3` decides for no parameter
   because all that it fits are of a group before it
 "#]],
         );
-        let vectors = groups(false, &[(&[".*norm", "bias"], None, Some(0.1))]);
-        let error = vectors.check(&trained()).unwrap_err().to_string();
-        says(
-            &error,
-            str![[r#"
+        for decay in [0.1, 0.0] {
+            let vectors = groups(false, &[(&[".*norm", "bias"], None, Some(decay))]);
+            let error = vectors.check(&trained()).unwrap_err().to_string();
+            says(
+                &error,
+                str![[r#"
 error[config]: `train.param_groups.0.weight_decay` means nothing
   because `train.decay_norms_and_biases` is `false`, and all are such
 "#]],
-        );
+            );
+        }
+        groups(false, &[(&[".*norm"], Some(1e-3), Some(0.0))]).check(&trained()).unwrap();
         groups(true, &[(&[".*norm", "bias"], None, Some(0.1))]).check(&trained()).unwrap();
     }
 }

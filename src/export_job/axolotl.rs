@@ -66,7 +66,10 @@ const SETTINGS: &[(&str, Rule)] = &[
     ("train.power", Here),
     (
         "train.param_groups*",
-        Without("`lr_groups` fit any part of a name, and have no weight decay: write them by hand"),
+        Without(
+            "`lr_groups` fit any part of a name, leave out embeddings, norms and biases, and have \
+             the run's weight decay: write them by hand",
+        ),
     ),
     ("eval.early_stopping_patience", Is("early_stopping_patience")),
 ];

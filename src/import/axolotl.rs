@@ -3,7 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, DataSet, Draft};
-use super::groups::lr_groups;
+use super::groups::{finish_groups, lr_groups};
 use super::trackers::{self, NOTHING_SENT};
 use super::trainer::{self, in_eight_bits, in_four_bits, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
@@ -396,4 +396,5 @@ fn columns(node: &YamlNode, format: Option<&str>) -> Vec<String> {
 
 fn finish(_: &YamlNode, draft: &mut Draft) {
     without_adapter(draft);
+    finish_groups(draft);
 }

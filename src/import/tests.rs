@@ -109,18 +109,41 @@ fn groups_of_axolotl_with_a_rate_of_their_own_become_groups_of_parameters() {
     };
     let made = with(
         "[{name: outputs, modules: [self_attn.o_proj.weight], lr: 1.0e-6}, {name: first, modules: \
-         ['layers.0', 'layers.1'], lr: '5e-5'}]",
+         ['layers.1.', k_pro], lr: '5e-5'}]",
     );
-    let tables = "\n[[train.param_groups]]\nmodules = [\"self_attn.o_proj.weight\"]\nlearning_rate = \
-                  1e-6\n\n[[train.param_groups]]\nmodules = [\"layers.0\", \"layers.1\"]\n\
-                  learning_rate = 5e-5\n";
+    // Any part of a name, in which no sign means another.
+    let tables = r#"
+[[train.param_groups]]
+modules = [".*self_attn\\.o_proj\\.weight.*"]
+learning_rate = 1e-6
+
+[[train.param_groups]]
+modules = [".*layers\\.1\\..*", ".*k_pro.*"]
+learning_rate = 5e-5
+"#;
     assert!(made.toml.contains(tables), "{}", made.toml);
     assert!(made.left.is_empty() && made.problem.is_none(), "{}", told(&made));
-    for wrong in ["3", "[{name: a, modules: [q_proj]}]", "[{modules: q_proj, lr: 1.0e-4}]"] {
-        let told = told(&with(wrong));
-        let why = "a list of groups is read, each with `modules` and `lr`";
+    assert!(made.toml.contains("embeddings, the output head and modules to save"), "{}", made.toml);
+    let no_groups = "a list of groups is read, each with `modules` and `lr`";
+    let no_rate = "`train.param_groups.learning_rate` does not take";
+    for (wrong, why) in [
+        ("3", no_groups),
+        ("[{name: a, modules: [q_proj]}]", no_groups),
+        ("[{modules: q_proj, lr: 1.0e-4}]", no_groups),
+        ("[{modules: [3], lr: 1.0e-4}]", no_groups),
+        ("[{modules: [], lr: 1.0e-4}]", no_groups),
+        ("[{modules: [q_proj], lr: 'nan'}]", no_rate),
+        ("[{modules: [q_proj], lr: 1.0e-4}, {modules: [k_proj], lr: 0.0}]", no_rate),
+    ] {
+        let made = with(wrong);
+        let told = told(&made);
         assert!(told.contains("LEFT 3 lr_groups: ") && told.contains(why), "{told}");
+        assert!(!made.toml.contains("param_groups]]") && made.problem.is_none(), "{told}");
     }
+    // Factors with rates of their own take the place of groups.
+    let made = with("[{modules: [q_proj], lr: 1.0e-4}]\nadapter: lora\nloraplus_lr_ratio: 16");
+    assert!(!made.toml.contains("param_groups") && made.problem.is_none(), "{}", made.toml);
+    assert!(made.toml.contains("# `lr_groups` are left out: beside `loraplus_lr_ratio`"));
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Draft<'_> {
         let mut beside = beside_rates(&loaded);
         let beside_rates = digest(&beside);
         beside.remove("seed");
+        beside.retain(|key, _| !is_rate_or_decay(key));
         beside.insert("train length".to_owned(), format!("{:?}", train.length));
         Ok(Point {
             id,
@@ -237,6 +238,12 @@ impl Draft<'_> {
     }
 }
 
+/// Whether a setting that is beside the chain of rates only says how parameters are changed.
+fn is_rate_or_decay(key: &str) -> bool {
+    let of_group = key.starts_with("train.param_groups.") && !key.ends_with(".modules");
+    of_group || key == "train.learning_rate"
+}
+
 fn digest(facts: &BTreeMap<String, String>) -> Digest {
     let text: String = facts.iter().flat_map(|(key, value)| [key, "=", value, "\n"]).collect();
     Digest::of(text.as_bytes())
@@ -280,5 +287,43 @@ impl Problems {
             self.found.push(Error::config(what));
         }
         Error::all(self.found).map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rates and decays of groups are looked at once, whichever they are; which parameters are of
+    /// a group is another run.
+    #[test]
+    fn points_of_one_shape_differ_in_rates_decays_and_seeds_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let groups = "[[train.param_groups]]\nmodules = [\"norm\"]\nlearning_rate = 1e-3\n";
+        let data = "[[data.train]]\npath = \"a.jsonl\"\n";
+        std::fs::write(place("run.toml"), format!("[model]\nbase = \"base\"\n{data}{groups}"))
+            .unwrap();
+        let shapes = |parameters: &[(&str, &str)]| {
+            let config = quoted(&place("run.toml").display().to_string());
+            let mut text = format!("configs = [{config}]\n");
+            for (key, values) in parameters {
+                text += &format!("[[parameter]]\nkey = \"{key}\"\nvalues = {values}\n");
+            }
+            std::fs::write(place("sweep.toml"), text).unwrap();
+            let sweep = Sweep::read(&place("sweep.toml")).unwrap();
+            let (points, _) = points(&sweep, folder.path()).unwrap();
+            let shapes: std::collections::BTreeSet<String> =
+                points.iter().map(|point| point.shape.to_string()).collect();
+            (points.len(), shapes.len())
+        };
+        let rates = ("train.learning_rate", "[1e-5, 1e-4, 1e-3]");
+        let of_group = ("train.param_groups.0.learning_rate", "[1e-3, 1e-2]");
+        let decays = ("train.param_groups.0.weight_decay", "[0.0, 0.1]");
+        assert_eq!(shapes(&[rates, ("seed", "[1, 2]")]), (6, 1));
+        assert_eq!(shapes(&[rates, of_group, decays]), (12, 1));
+        let modules = ("train.param_groups.0.modules", "[[\"norm\"], [\"q_proj\"]]");
+        assert_eq!(shapes(&[rates, modules]), (6, 2));
+        assert_eq!(shapes(&[rates, ("data.max_seq_len", "[64, 128]")]), (6, 2));
     }
 }

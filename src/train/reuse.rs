@@ -39,8 +39,11 @@ const IN_THE_CHAIN: [&str; 10] = [
 pub fn beside_rates(loaded: &Loaded) -> BTreeMap<String, String> {
     let mut facts = loaded.deciding();
     facts.extend(loaded.measuring()); // a state has what was measured and asked so far
-    // Groups have multiples of the run's rates: theirs, over the highest of the run.
-    let grouped = facts.keys().any(|key| key.starts_with("train.param_groups."));
+    // Rates of groups are multiples of the run's: theirs, over the highest of the run.
+    let of_group = |key: &str| {
+        key.strip_prefix("train.param_groups.").is_some_and(|key| key.ends_with(".learning_rate"))
+    };
+    let grouped = facts.keys().any(|key| of_group(key));
     let counts = |key: &str| grouped && key == "train.learning_rate";
     facts.retain(|key, _| counts(key) || !IN_THE_CHAIN.contains(&key.as_str()));
     facts
@@ -253,5 +256,6 @@ mod tests {
         assert!(!decides(""));
         let group = "[[train.param_groups]]\nmodules = [\"norm\"]\n";
         assert!(decides(&format!("{group}learning_rate = 1e-3\n")));
+        assert!(!decides(&format!("{group}weight_decay = 0.1\n")));
     }
 }
