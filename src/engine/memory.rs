@@ -1,5 +1,6 @@
 //! How much memory a run will take, by part, before anything is loaded.
 
+mod answers;
 mod around;
 mod on_cpu;
 
@@ -9,7 +10,7 @@ use crate::config::{Kernels, Recompute};
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::model::description::TrainedLinear;
 use crate::model::{Description, Streamed};
-use crate::ops::cpu::{CACHE_PAGE, CacheFormat, Products};
+use crate::ops::cpu::Products;
 use crate::weights::Element;
 
 /// Bytes by part.
@@ -26,8 +27,8 @@ pub struct Estimate {
     /// Scores of one block of queries; on the CPU, and on a GPU where rows are short, there is no
     /// such tensor.
     pub attention: u64,
-    /// What the loss of a chunk of positions takes; by the kernels of the CPU as far as that is more
-    /// than the backward pass takes, which comes after it.
+    /// What the loss of a chunk of positions takes; by the kernels of the CPU as far as that is
+    /// more than the backward pass takes, which comes after it.
     pub logits: u64,
     /// What is written as a checkpoint while training goes on, as far as it needs more than a step
     /// does before its update; always on the host.
@@ -122,6 +123,17 @@ impl TrainedParameters {
     }
 }
 
+/// What the model writes in a step.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WrittenAnswers {
+    /// Texts at the same time.
+    pub texts: usize,
+    /// Prompts that these begin with, and the one that was read last.
+    pub prompts: usize,
+    /// Tokens of the longest, without its prompt.
+    pub tokens: usize,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
@@ -162,8 +174,8 @@ pub struct Workload {
     pub checked: usize,
     /// Tokens of the tokenizer.
     pub tokenizer: u64,
-    /// Texts that the model writes at the same time, to learn from them.
-    pub texts: usize,
+    /// What the model writes in a step, to learn from it.
+    pub answers: WrittenAnswers,
     /// Whether checkpoints are written before the last step.
     pub saves: bool,
     /// Whether tensors are on a GPU.
@@ -176,6 +188,8 @@ pub struct Workload {
 
 /// Bytes of a number.
 const F32: u64 = 4;
+/// Queries whose scores tensor operations have at once.
+const QUERIES_AT_ONCE: usize = 512;
 /// Measured: the pages of the program that a run uses (47 MB), those that loading it changes (12
 /// MB), and what threads and the allocator of small blocks have for themselves (7 MB).
 const PROGRAM: u64 = 66_000_000;
@@ -227,13 +241,11 @@ impl Estimate {
     /// With what the model writes before a step, when nothing of that is in memory.
     fn with_answers(self, description: &Description, work: &Workload) -> Self {
         let at_work = self.activations + self.attention + self.logits;
-        Self { answers: answers(description, work).saturating_sub(at_work), ..self }
+        Self { answers: answers::bytes(description, work).saturating_sub(at_work), ..self }
     }
 
     /// With what a step takes by tensor operations.
     fn with_tapes(self, description: &Description, work: Workload, of_adapter: u64) -> Self {
-        // Queries that they work on at once.
-        const BLOCK: usize = 512;
         let Workload { rows, length, trained, .. } = work;
         let tokens = (rows * length) as u64;
         let of_layers = description.layers.iter().map(|layer| layer.taped(description.hidden));
@@ -246,7 +258,7 @@ impl Estimate {
         // Until the last gradient has come back; it and its gradient.
         let beside = 2 * tokens * description.beside_stream() as u64 * F32;
         let heads = description.heads_with_scores((rows, length)) as u64;
-        let scores = tokens * heads * length.min(BLOCK) as u64 * F32;
+        let scores = tokens * heads * length.min(QUERIES_AT_ONCE) as u64 * F32;
         // The gradient of the embedding is made before it is added to that of the output
         // projection.
         let table = (description.vocabulary * description.hidden) as u64 * F32;
@@ -291,7 +303,7 @@ impl Workload {
             data: 0,
             checked: 0,
             tokenizer: 0,
-            texts: 0,
+            answers: WrittenAnswers::default(),
             saves: false,
             on_gpu,
             arithmetic,
@@ -337,24 +349,6 @@ impl Workload {
         let (apart, bytes) = self.coded;
         bytes + description.parameters.saturating_sub(apart) * self.frozen_bytes(description)
     }
-}
-
-/// What texts take that are written at the same time: keys and values, in pages where the kernels of
-/// the CPU have them all, else in lists that have room for a half more than needed, as they grow; and
-/// scores, from which each thread draws a token.
-fn answers(description: &Description, work: &Workload) -> u64 {
-    let (texts, outputs) = (work.texts as u64, description.outputs() as u64);
-    let in_pages = |products: Products| {
-        let tokens = work.length.next_multiple_of(CACHE_PAGE);
-        let format = CacheFormat::of(products.rounds());
-        (description.keys_and_values(tokens) * format.bytes()) as u64
-    };
-    let cached = match Products::of(work.computing()) {
-        Some(products) if !work.on_gpu && !description.shares_keys() => in_pages(products),
-        _ => description.keys_and_values(work.length) as u64 * F32 * 3 / 2,
-    };
-    let drawn = if texts > 0 { work.threads as u64 * outputs } else { 0 };
-    texts * cached + (texts * outputs + drawn) * F32
 }
 
 /// Tensors of the size of scores that a loss by tensor operations has at the same time. A cap keeps

@@ -32,7 +32,9 @@ pub use gradient_check::{GradientCheck, check_gradients, first_documents, first_
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
-pub use memory::{AdapterMemory, Estimate, TeacherMemory, TrainedParameters, Workload, estimate};
+pub use memory::{
+    AdapterMemory, Estimate, TeacherMemory, TrainedParameters, Workload, WrittenAnswers, estimate,
+};
 pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, ParameterRule, ParameterRules, StateByPath};
 pub use optimizers::Optimizer;

@@ -31,9 +31,7 @@ pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place}
 use std::collections::BTreeMap;
 
 use super::names::CheckpointNames;
-use crate::ops::{
-    Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling, keeps_no_scores,
-};
+use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
 use crate::weights::Element;
 use crate::weights::ggml::TensorType;
 
@@ -374,31 +372,5 @@ impl Description {
         let shared = attention.filter(|attention| attention.shares.is_some());
         let shared = shared.map(|attention| 2 * attention.config.key_width()).sum::<usize>();
         shared + self.layer_inputs.map_or(0, |inputs| inputs.projection.dims[0])
-    }
-
-    /// Whether a layer takes keys and values of another.
-    pub fn shares_keys(&self) -> bool {
-        let mut attention = self.layers.iter().flat_map(LayerDescription::attention);
-        attention.any(|attention| attention.shares.is_some())
-    }
-
-    /// Numbers of keys and values of so many tokens of a text, where it is written: twice a window
-    /// at most, and none of layers that take those of another.
-    pub fn keys_and_values(&self, tokens: usize) -> usize {
-        let attention = self.layers.iter().flat_map(LayerDescription::attention);
-        let own = attention.filter(|it| !matches!(it.qkv, QkvDescription::Queries(..)));
-        let cached = own.map(|AttentionDescription { config, .. }| {
-            let held = config.window.map_or(tokens, |window| window.saturating_mul(2).min(tokens));
-            2 * config.key_width() * held
-        });
-        cached.sum()
-    }
-
-    /// Most query heads of a layer whose scores are in the memory of a GPU, for so many rows of a
-    /// length.
-    pub fn heads_with_scores(&self, size: (usize, usize)) -> usize {
-        let attention = self.layers.iter().flat_map(LayerDescription::attention);
-        let kept = attention.filter(|of| of.sinks.is_some() || !keeps_no_scores(of.config, size));
-        kept.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
     }
 }

@@ -5,7 +5,8 @@ use crate::config::{Recompute, RunConfig};
 use crate::device::{Arithmetic, OpenedDevice, memory_bytes_available};
 use crate::engine::optimizers::{self, UpdatedParameter};
 use crate::engine::{
-    AdapterMemory, Estimate, MicroBatchSplit, TeacherMemory, TrainedParameters, Workload, estimate,
+    AdapterMemory, Estimate, MicroBatchSplit, ParameterGroups, TeacherMemory, TrainedParameters,
+    Workload, WrittenAnswers, estimate,
 };
 use crate::error::{Error, Result};
 use crate::event::bytes;
@@ -66,7 +67,7 @@ pub fn passes(
         micro_batches: parallel,
         accumulates: config.train.gradient_accumulation_steps > parallel,
         threads: rayon::current_num_threads(),
-        texts: texts_written(config, opened),
+        answers: answers_written(config, opened),
         ..Workload::on(opened.on_gpu(), arithmetic, config.device.kernels)
     }
 }
@@ -86,16 +87,21 @@ pub fn in_steps(
     }
 }
 
-/// Texts that the model writes at the same time to learn from them.
-fn texts_written(config: &RunConfig, opened: &OpenedDevice) -> usize {
+/// What the model writes at the same time to learn from it.
+fn answers_written(config: &RunConfig, opened: &OpenedDevice) -> WrittenAnswers {
     let objective = objectives::chosen(&config.owned);
-    let of_prompt = match (objective.rollouts(), objective.on_policy()) {
-        (Some(rollouts), _) => rollouts.num_generations * rollouts.dynamic_sampling,
-        (None, Some(_)) => 1,
-        (None, None) => return 0,
+    let rows = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
+    let (prompts, of_prompt, tokens) = match (objective.rollouts(), objective.on_policy()) {
+        (Some(of), _) => {
+            let prompts = rows.saturating_mul(of.dynamic_sampling);
+            (prompts, of.num_generations, of.max_completion_length)
+        }
+        (None, Some(on_policy)) => (rows, 1, on_policy.max_new_tokens),
+        (None, None) => return WrittenAnswers::default(),
     };
-    let prompts = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
-    texts_at_once(opened.on_gpu()).min(prompts.saturating_mul(of_prompt))
+    let texts = texts_at_once(opened.on_gpu()).min(prompts.saturating_mul(of_prompt));
+    let prompts = prompts.min(texts.div_ceil(of_prompt.max(1)) + 1);
+    WrittenAnswers { texts, prompts, tokens }
 }
 
 /// A GPU is kept busy by one micro-batch, and one thread talks to it.
@@ -106,7 +112,8 @@ pub fn parallel_micro_batches(config: &RunConfig, opened: &OpenedDevice) -> usiz
 /// How many parameters are trained, and what the optimizer keeps for them.
 ///
 /// # Errors
-/// When the adapter asks for layers that the model does not have.
+/// When the adapter asks for layers that the model does not have, or a group of parameters has
+/// nothing to do.
 pub fn trained(
     config: &RunConfig,
     adapter: Option<&dyn Adapter>,
@@ -114,6 +121,7 @@ pub fn trained(
 ) -> Result<TrainedParameters> {
     let rule = optimizers::chosen(&config.owned);
     let tensors = adapters::trainable_tensors(adapter, description)?;
+    ParameterGroups::read(&config.owned).check(&tensors)?;
     let all: Vec<_> =
         tensors.iter().map(|(path, shape)| UpdatedParameter::new(path, shape)).collect();
     let count = match adapter {
@@ -253,6 +261,7 @@ mod tests {
     use crate::config::DeviceChoice;
     use crate::device::{self, DeviceLimits};
     use crate::model::{ModelJson, families};
+    use crate::settings;
     use crate::snapshots::says;
 
     fn description() -> Description {
@@ -307,6 +316,23 @@ error[out-of-memory]: `model.layers.0.mlp.gate_proj` is too large for the device
 hint: another `device.name` may take larger ones; `firebrand devices` lists them
 "#]],
         );
+    }
+
+    #[test]
+    fn answers_that_are_written_at_once_begin_with_few_prompts() {
+        let at_once = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|it| (*it).to_owned()).collect();
+            let path = "configs/quickstart-grpo.toml";
+            let loaded = settings::load(path.as_ref(), &overrides).unwrap();
+            let opened = device::open(DeviceChoice::Cpu, 0).unwrap();
+            let written = answers_written(&loaded.config, &opened);
+            (written.texts, written.prompts, written.tokens)
+        };
+        // Eight answers to each of eight prompts.
+        assert_eq!(at_once(&[]), (16, 3, 48));
+        assert_eq!(at_once(&["train.micro_batch_size=1"]), (8, 1, 48));
+        assert_eq!(at_once(&["grpo.num_generations=2"]), (16, 8, 48));
+        assert_eq!(at_once(&["grpo.num_generations=5"]), (16, 5, 48));
     }
 
     #[test]

@@ -4,24 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::prepare::Prepared;
-use crate::adapters::{self, Adapter};
-use crate::config::RunConfig;
+use crate::adapters;
 use crate::engine::{ParameterGroups, ParameterRules};
 use crate::error::Result;
-use crate::model::{Description, Model};
-
-/// Looks whether every group has something to do.
-///
-/// # Errors
-/// When one has not.
-pub(super) fn check(
-    config: &RunConfig,
-    adapter: Option<&dyn Adapter>,
-    description: &Description,
-) -> Result<()> {
-    let trained = adapters::trainable_tensors(adapter, description)?;
-    ParameterGroups::read(&config.owned).check(&trained)
-}
+use crate::model::Model;
 
 /// Each group in a line: what it has, and how many parameters are of it.
 ///

@@ -109,7 +109,6 @@ pub fn prepare<'a>(
     let teacher = Teacher::find(config, supply, &approval)?;
     let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
-    parameter_rules::check(config, adapter.as_deref(), &description)?;
     let (signed, parent) = signed_base(&base, observer)?;
     let corpus = read_data(config, &data, tokenizer, supply, extent)?;
     let (opened, precision) = opening()?;

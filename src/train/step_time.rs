@@ -50,7 +50,9 @@ impl StepProducts<'_> {
         let head = size([self.description.outputs(), self.description.hidden]);
         let head = head * (1.0 + CHUNK_OVERHEAD / chunk.max(1.0));
         let reference = if self.reference { forward + head } else { 0.0 };
-        let all = forward + backward + again + 2.0 * head + reference;
+        // Forward, the gradient of its input, and that of a table that is trained.
+        let of_head = if self.adapted { 2.0 } else { 3.0 };
+        let all = forward + backward + again + of_head * head + reference;
         match plan.streamed {
             None => all,
             Some(Streamed::Tables) => all * STREAMED_TABLES,
@@ -145,7 +147,7 @@ mod tests {
         let layer = 2 * 64 * (64 + 32) + 3 * 64 * 256 + 2 * 64;
         let layers = f64::from(2 * layer + 64);
         assert_eq!(products(true, false, PLAN), 2.0 * layers + 2.0 * head);
-        assert_eq!(products(false, false, PLAN), 3.0 * layers + 2.0 * head);
+        assert_eq!(products(false, false, PLAN), 3.0 * layers + 3.0 * head);
         assert_eq!(products(true, true, PLAN), 3.0 * layers + 3.0 * head);
         let again = MemoryPlan { recompute: Recompute::Layers, ..PLAN };
         assert_eq!(products(true, false, again), 3.0 * layers + 2.0 * head);

@@ -1,6 +1,9 @@
 //! What there is before the first step and after the last, and what is saved between steps.
 
-use super::{Estimate, F32, HOLES, LARGE_PAGES, PROGRAM, SHARE_OF_HOLES, TOKEN_READ, Workload};
+use super::{
+    Estimate, F32, HOLES, LARGE_PAGES, PROGRAM, QUERIES_AT_ONCE, SHARE_OF_HOLES, TOKEN_READ,
+    Workload,
+};
 use crate::config::Recompute;
 use crate::device::Arithmetic;
 use crate::engine::checked_chunk;
@@ -47,8 +50,9 @@ fn gradient_check(description: &Description, work: &Workload) -> u64 {
     // Inputs of all layers, and the tape of one with scores of its heads.
     let taped = description.layers.iter().map(|layer| layer.taped(description.hidden) as u64);
     let kept = (description.layers.len() * description.hidden) as u64;
-    let heads = description.heads_with_scores((1, work.checked)) as u64;
-    let scores_of_heads = SCORES_OF_HEADS * heads * tokens;
+    // On the CPU tensor operations hold scores however short rows are.
+    let of_block = (description.heads() * work.checked.min(QUERIES_AT_ONCE)) as u64;
+    let scores_of_heads = SCORES_OF_HEADS * of_block;
     let passes = tokens * (kept + taped.max().unwrap_or(0) + scores_of_heads);
     // Gradients of both kinds of kernels, two of which are compared as numbers of the host, or are
     // made of those of a table.
@@ -98,5 +102,36 @@ impl Estimate {
             self.checkpoint = work.trained.checkpoint_bytes().saturating_sub(before);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Kernels;
+    use crate::model::{ModelJson, families};
+    use crate::weights::Element;
+
+    /// Of 512 queries at most.
+    #[test]
+    fn the_comparison_has_scores_of_all_heads_of_a_layer() {
+        let [few, many] = [2, 4].map(|heads| {
+            let json = serde_json::json!({
+                "model_type": "llama", "hidden_size": 64, "num_attention_heads": heads,
+                "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 256,
+                "num_hidden_layers": 2, "vocab_size": 32,
+            });
+            let mut description = families::describe(&ModelJson::from_value(json)).unwrap();
+            description.element = Element::F32;
+            description
+        });
+        let taped = |of: &Description| of.layers[0].taped(of.hidden) as u64;
+        for (checked, queries) in [(256, 256), (1024, 512)] {
+            let device = Workload::on(false, Arithmetic::F32, Kernels::Fast);
+            let work = Workload { checked, adapted: true, ..device };
+            let of_token = 2 * SCORES_OF_HEADS * queries + taped(&many) - taped(&few);
+            let more = gradient_check(&many, &work) - gradient_check(&few, &work);
+            assert_eq!(more, of_token * checked as u64 * F32, "{checked}");
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! What attention is made of besides its options: where its inputs come from.
 
-use super::{AttentionDescription, JointDescription, LinearDescription, NormDescription};
+use super::{
+    AttentionDescription, Description, JointDescription, LayerDescription, LinearDescription,
+    NormDescription,
+};
+use crate::ops::{AttentionConfig, keeps_no_scores};
 
 /// Where queries, keys and values come from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,5 +60,35 @@ impl AttentionDescription {
         let normed = normed + value_norms * key;
         let gate = if self.gated { query } else { 0 };
         8 * hidden.max(query) + 3 * (normed + gate)
+    }
+}
+
+impl Description {
+    /// Whether a layer takes keys and values of another.
+    pub fn shares_keys(&self) -> bool {
+        let mut attention = self.layers.iter().flat_map(LayerDescription::attention);
+        attention.any(|attention| attention.shares.is_some())
+    }
+
+    /// Attention of layers that keep keys and values of their own where a text is written, and take
+    /// not those of another.
+    pub fn caching_attention(&self) -> impl Iterator<Item = AttentionConfig> {
+        let attention = self.layers.iter().flat_map(LayerDescription::attention);
+        let own = attention.filter(|it| !matches!(it.qkv, QkvDescription::Queries(..)));
+        own.map(|attention| attention.config)
+    }
+
+    /// Most query heads of a layer.
+    pub fn heads(&self) -> usize {
+        let attention = self.layers.iter().flat_map(LayerDescription::attention);
+        attention.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
+    }
+
+    /// Most query heads of a layer whose scores are in the memory of a GPU, for so many rows of a
+    /// length.
+    pub fn heads_with_scores(&self, size: (usize, usize)) -> usize {
+        let attention = self.layers.iter().flat_map(LayerDescription::attention);
+        let kept = attention.filter(|of| of.sinks.is_some() || !keeps_no_scores(of.config, size));
+        kept.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::ops::cpu::{CacheFormat, CachedKeys};
+use crate::ops::cpu::CachedKeys;
 use crate::ops::{Heads, from_vec, host};
 
 /// Keys and values of the tokens so far, of one block; only the last of them where there is a
@@ -58,8 +58,7 @@ impl KeyValueCache {
     /// where factors of products are.
     pub fn on_cpu(&mut self, heads: Heads, rounds: bool) -> &mut CachedKeys {
         if let Held::Tensors(..) | Held::Nothing = self.0 {
-            let format = CacheFormat::of(rounds);
-            let mut cached = CachedKeys::new(heads.kv_heads, heads.width, format);
+            let mut cached = CachedKeys::new(heads.kv_heads, heads.width, rounds);
             if let Held::Tensors(keys, values) = std::mem::take(&mut self.0) {
                 let (keys, values) = (host(keys), host(values));
                 let tokens = |x| <[f32]>::chunks_exact(x, heads.kv_heads * heads.width);

@@ -21,9 +21,10 @@ pub enum CacheFormat {
 }
 
 impl CacheFormat {
-    /// Of runs whose products round their factors to bfloat16, and of others.
-    pub fn of(rounds: bool) -> Self {
-        if rounds { Self::Bf16 } else { Self::F32 }
+    /// Of runs whose products round their factors to bfloat16, and of others; for heads of a width.
+    pub fn of(rounds: bool, width: usize) -> Self {
+        let even = width.is_multiple_of(Self::Bf16.joined());
+        if rounds && even { Self::Bf16 } else { Self::F32 }
     }
 
     /// Bytes of a number.
@@ -55,7 +56,8 @@ pub struct CachedKeys {
 #[derive(Debug, Clone)]
 struct Page {
     /// For each head, panels of sixteen tokens, whose scores are made at once: each number of a key
-    /// (or two, joined) of all of them after the other, `[kv_heads, panels, width / joined, LANES]`.
+    /// (or two, joined) of all of them after the other, `[kv_heads, panels, width / joined,
+    /// LANES]`.
     keys: Vec<u32>,
     /// `[kv_heads, PAGE / joined, width]`: a number of a token, or of two.
     values: Vec<u32>,
@@ -121,10 +123,10 @@ impl Page {
 }
 
 impl CachedKeys {
-    /// For keys of so many heads of a width each.
-    pub fn new(heads: usize, width: usize, format: CacheFormat) -> Self {
-        let even = width.is_multiple_of(format.joined());
-        let format = if even { format } else { CacheFormat::F32 };
+    /// For keys of so many heads of a width each, rounded to bfloat16 where factors of products
+    /// are.
+    pub fn new(heads: usize, width: usize, rounds: bool) -> Self {
+        let format = CacheFormat::of(rounds, width);
         Self { layout: Layout { heads, width, format }, ..Self::default() }
     }
 
@@ -182,8 +184,8 @@ mod tests {
 
     #[test]
     fn a_window_keeps_the_last_tokens_alone() {
-        for format in [CacheFormat::F32, CacheFormat::Bf16] {
-            let mut cached = CachedKeys::new(1, 2, format);
+        for rounds in [false, true] {
+            let mut cached = CachedKeys::new(1, 2, rounds);
             for token in 0..150_u8 {
                 let number = f32::from(token);
                 cached.push(&[number, -number], &[number + 0.5; 2], Some(3));
@@ -191,7 +193,7 @@ mod tests {
                 let tokens = (first..=token).map(f32::from);
                 let keys: Vec<f32> = tokens.clone().flat_map(|x| [x, -x]).collect();
                 let mut values: Vec<f32> = tokens.flat_map(|x| [x + 0.5; 2]).collect();
-                if format == CacheFormat::Bf16 {
+                if rounds {
                     values.iter_mut().for_each(|x| *x = x.rounded().to_f32());
                 }
                 assert_eq!(cached.seen(), [keys, values]);
@@ -202,7 +204,7 @@ mod tests {
 
     #[test]
     fn texts_share_the_pages_of_their_beginning() {
-        let mut first = CachedKeys::new(2, 3, CacheFormat::Bf16);
+        let mut first = CachedKeys::new(2, 3, true);
         assert_eq!(first.layout.format, CacheFormat::F32, "numbers in pairs need an even width");
         for token in 0..40 {
             first.push(&[token as f32; 6], &[1.0; 6], None);
