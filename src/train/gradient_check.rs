@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::frozen_weights;
 use super::prepare::Prepared;
+use super::read_data::longest;
 use crate::config::{DataConfig, Kernels, RunConfig};
 use crate::data::{Batch, Cursor};
 use crate::device::{Arithmetic, ComputeConfig};
@@ -15,6 +16,7 @@ use crate::error::{Context, Error, ErrorCode, Result};
 use crate::event::{Event, Observer};
 use crate::files::{FileEntry, RunDirectory, read_json_hashed, write_atomic};
 use crate::model::{Description, Streamed};
+use crate::objectives;
 use crate::ops::cpu::Products;
 
 /// The file with what was found, in the run directory.
@@ -25,6 +27,8 @@ const LEFT_OUT: &str = "left_out";
 const BYTES_MAX: u64 = 1 << 20;
 /// Documents that are pairs or have labels cannot be cut; longer ones are not compared.
 const WHOLE_TOKENS_MAX: usize = 1024;
+const TOO_LONG: &str = "the first documents are pairs or have labels, and are too long";
+const TOO_COSTLY: &str = "it would take more than some seconds, and more than 3 % of the run";
 
 /// What the check of a run found, for its provenance; nothing where it was not made.
 pub(super) fn found(run: &RunDirectory) -> Result<Option<(FileEntry, Value)>> {
@@ -36,13 +40,14 @@ pub(super) fn found(run: &RunDirectory) -> Result<Option<(FileEntry, Value)>> {
     Ok(Some((entry, found)))
 }
 
-/// What comparing may cost, of a run whose frozen weights have so many numbers in codes.
+/// What comparing may cost, of a run of so many steps whose rows have at most `length` tokens, and
+/// whose frozen weights have so many numbers in codes.
 ///
 /// # Errors
 /// Why this run is not compared, for its record.
 fn budget(
     (config, description): (&RunConfig, &Description),
-    total_steps: u64,
+    (total_steps, length): (u64, usize),
     on_gpu: bool,
     (computing, coded): (ComputeConfig, u64),
 ) -> Result<CheckBudget, &'static str> {
@@ -60,12 +65,10 @@ fn budget(
     }
     let train = &config.train;
     let rows = train.micro_batch_size.saturating_mul(train.gradient_accumulation_steps);
-    let tokens_of_step = rows.saturating_mul(config.data.max_seq_len) as u64;
-    let budget = CheckBudget::new(description, coded, total_steps.saturating_mul(tokens_of_step));
-    match budget.allows(budget.tokens()) {
-        true => Ok(budget),
-        false => Err("it would take more than some seconds, and more than 3 % of the run"),
-    }
+    let tokens_of_run = total_steps.saturating_mul(rows.saturating_mul(length) as u64);
+    let reference = objectives::chosen(&config.owned).needs_reference();
+    let budget = CheckBudget::new(description, coded, tokens_of_run, reference);
+    if budget.allows(budget.tokens()) { Ok(budget) } else { Err(TOO_COSTLY) }
 }
 
 /// How many tokens are compared at most; none where that is left out.
@@ -76,7 +79,8 @@ pub(super) fn tokens(
 ) -> usize {
     let Workload { arithmetic, kernels, on_gpu, coded, .. } = *work;
     let computing = ComputeConfig { arithmetic, kernels, ..ComputeConfig::default() };
-    let Ok(budget) = budget(model, total_steps, on_gpu, (computing, coded.0)) else { return 0 };
+    let extent = (total_steps, work.length);
+    let Ok(budget) = budget(model, extent, on_gpu, (computing, coded.0)) else { return 0 };
     let config = model.0;
     let whole = work.length.saturating_mul(config.train.micro_batch_size);
     match Units::of(&config.data) {
@@ -139,8 +143,9 @@ fn compare(
         Some(Streamed::All) => description.parameters,
         _ => frozen_weights::coded(*weight_format, adapter, description, &prepared.opened).0,
     };
-    let of = (*config, description);
-    let budget = match budget(of, *total_steps, prepared.on_gpu(), (computing, coded)) {
+    let extent = (*total_steps, longest(config, &prepared.plan, &prepared.opened)?);
+    let budget = match budget((config, description), extent, prepared.on_gpu(), (computing, coded))
+    {
         Ok(budget) => budget,
         Err(why) => return Ok(Err(why)),
     };
@@ -149,8 +154,9 @@ fn compare(
     batches.truncate(1);
     prepared.score_by_teacher(&mut batches)?;
     let first = batches.into_iter().next().unwrap_or_default();
-    let Some(part) = part_of(first, Units::of(&config.data), budget) else {
-        return Ok(Err("the first documents are pairs or have labels, and are too long"));
+    let part = match part_of(first, Units::of(&config.data), budget) {
+        Ok(part) => part,
+        Err(why) => return Ok(Err(why)),
     };
     if part.targets.is_empty() {
         return Ok(Err("the first micro-batch has no target tokens"));
@@ -172,18 +178,25 @@ fn compare(
     Ok(found.ok_or("the loss is no number, or there is nothing to learn yet"))
 }
 
-/// What is compared of the first micro-batch; nothing where no document is short enough.
-fn part_of(batch: Batch, units: Units, budget: CheckBudget) -> Option<Batch> {
+/// What is compared of the first micro-batch.
+///
+/// # Errors
+/// Why nothing is, where no document is short enough.
+fn part_of(batch: Batch, units: Units, budget: CheckBudget) -> Result<Batch, &'static str> {
     let is_small = |tokens: usize| tokens <= WHOLE_TOKENS_MAX && budget.allows(tokens);
     if units != Units::Tokens && is_small(batch.rows * batch.length) {
-        return Some(batch);
+        return Ok(batch);
     }
     match units {
         Units::Documents => {
             let part = first_documents(&batch, budget.tokens());
-            Some(part).filter(|part| is_small(part.length))
+            match is_small(part.length) {
+                true => Ok(part),
+                false if part.length > WHOLE_TOKENS_MAX => Err(TOO_LONG),
+                false => Err(TOO_COSTLY),
+            }
         }
-        Units::Tokens | Units::Answers => Some(first_tokens(&batch, budget.tokens())),
+        Units::Tokens | Units::Answers => Ok(first_tokens(&batch, budget.tokens())),
     }
 }
 
@@ -194,6 +207,8 @@ mod tests {
     use super::*;
     use crate::data::Target;
     use crate::engine::parity::small_model;
+    use crate::model::{ModelJson, families};
+    use crate::settings;
 
     /// Two rows of documents with so many tokens each.
     fn batch(documents: usize, tokens: usize) -> Batch {
@@ -214,10 +229,10 @@ mod tests {
     #[test]
     fn documents_that_are_one_are_not_cut_and_too_long_ones_not_compared() {
         let model = small_model(&Device::flex(), ComputeConfig::default()).unwrap();
-        let budget = CheckBudget::new(&model.description, 0, 0);
+        let budget = CheckBudget::new(&model.description, 0, 0, false);
         let size = |batch: Batch, units| {
             let part = part_of(batch, units, budget);
-            part.map(|part| (part.rows, part.length, part.targets.len()))
+            part.map(|part| (part.rows, part.length, part.targets.len())).ok()
         };
         // Few tokens: all of them where documents are whole.
         assert_eq!(size(batch(5, 40), Units::Tokens), Some((1, 200, 200)));
@@ -230,5 +245,29 @@ mod tests {
         // Of long ones one, unless it is too long.
         assert_eq!(size(batch(2, 600), Units::Documents), Some((1, 600, 600)));
         assert_eq!(size(batch(1, 1100), Units::Documents), None);
+        // Why, is said.
+        let none = CheckBudget::new(&model.description, 1 << 40, 0, false);
+        let why = |tokens: usize| part_of(batch(1, tokens), Units::Documents, none).err();
+        assert_eq!((why(1100), why(600)), (Some(TOO_LONG), Some(TOO_COSTLY)));
+    }
+
+    /// Rows of 48 tokens in ten steps are fewer than those that are worth a comparison of sixteen,
+    /// however long they might be.
+    #[test]
+    fn the_part_of_a_run_is_one_of_the_rows_that_there_are() {
+        let text = "[model]\nbase = \"base\"\n[[data.train]]\npath = \"a.jsonl\"\n[train]\n\
+                    micro_batch_size = 1\ngradient_accumulation_steps = 1\n";
+        let loaded = settings::parse("run.toml".as_ref(), text.as_bytes(), &[]).unwrap();
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 4096, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "intermediate_size": 14336, "num_hidden_layers": 32,
+            "vocab_size": 128_000,
+        });
+        let description = families::describe(&ModelJson::from_value(json)).unwrap();
+        let computing = ComputeConfig { kernels: Kernels::Fast, ..ComputeConfig::default() };
+        let found =
+            |length| budget((&loaded.config, &description), (10, length), false, (computing, 0));
+        assert_eq!(found(48), Err(TOO_COSTLY));
+        assert!(found(96).is_ok());
     }
 }

@@ -47,23 +47,22 @@ pub(super) fn planned(
     corpus: &Corpus,
     opened: &OpenedDevice,
 ) -> Result<(Plan, usize, u64)> {
-    let objective = objectives::chosen(&config.owned);
-    let rollouts = objective.rollouts();
     let plan = corpus.plan(config.seed);
-    let written = rollouts.map(|rollouts| rollouts.max_completion_length);
-    let written = written.or(objective.on_policy().map(|on_policy| on_policy.max_new_tokens));
-    let length = longest(config, &plan, written)?;
-    let length = length.next_multiple_of(opened.computing().pad_multiple);
-    let total_steps = total_steps(config, &plan, rollouts)?;
+    let length = longest(config, &plan, opened)?;
+    let total_steps = total_steps(config, &plan, objectives::chosen(&config.owned).rollouts())?;
     Ok((plan, length, total_steps))
 }
 
-/// The most tokens of a row: of the data, or of a prompt with what the model writes to it.
-fn longest(config: &RunConfig, plan: &Plan, written: Option<usize>) -> Result<usize> {
+/// The most tokens of a row, as the device has it: of the data, or of a prompt with what the model
+/// writes to it.
+pub(super) fn longest(config: &RunConfig, plan: &Plan, opened: &OpenedDevice) -> Result<usize> {
+    let objective = objectives::chosen(&config.owned);
+    let written = objective.rollouts().map(|rollouts| rollouts.max_completion_length);
+    let written = written.or(objective.on_policy().map(|on_policy| on_policy.max_new_tokens));
     let longest = plan.longest_row()?;
     let with =
         |written: usize| longest.saturating_add(written).min(config.data.max_seq_len).max(longest);
-    Ok(written.map_or(longest, with))
+    Ok(written.map_or(longest, with).next_multiple_of(opened.computing().pad_multiple))
 }
 
 /// Rows of the data that a step learns from.

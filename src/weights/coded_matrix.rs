@@ -53,13 +53,15 @@ impl CodedMatrix for Joined {
     }
 
     fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
-        let [upper, lower] = self.0.each_ref().map(|half| half.shape()[0]);
-        // Products take whole matrices of experts.
-        if (first, rows) != (0, upper + lower) {
-            return None;
-        }
         let [a, b] = &self.0;
-        Some(Arc::new(Self([a.in_memory(0, upper)?, b.in_memory(0, lower)?])))
+        let (end, cut) = (first + rows, a.shape()[0]);
+        if end <= cut {
+            return a.in_memory(first, rows);
+        }
+        if first >= cut {
+            return b.in_memory(first - cut, rows);
+        }
+        Some(Arc::new(Self([a.in_memory(first, cut - first)?, b.in_memory(0, end - cut)?])))
     }
 
     fn packed(&self) -> Option<Vec<Packed>> {
@@ -86,4 +88,30 @@ pub fn dequantised(matrix: &dyn CodedMatrix) -> Vec<f32> {
         matrix.read(row, 0, target);
     }
     numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::number_matrix::NumberMatrix;
+    use crate::weights::{Element, RawNumbers};
+
+    #[test]
+    fn some_rows_of_two_matrices_on_disk_are_in_memory_whichever_they_are_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SpillFile::within(folder.path()).unwrap();
+        let numbers: Vec<f32> = (0_u16..21).map(f32::from).collect();
+        let half = |numbers: &[f32]| -> Arc<dyn CodedMatrix> {
+            let (given, shape) = (RawNumbers::F32(numbers.to_vec()), [numbers.len() / 3, 3]);
+            Arc::new(NumberMatrix::on_disk(&given, Element::F32, shape, &disk).unwrap())
+        };
+        let joined = Joined([half(&numbers[..12]), half(&numbers[12..])]);
+        assert_eq!(dequantised(&joined), numbers);
+        for (first, rows) in [(0, 7), (0, 4), (1, 2), (4, 3), (5, 1), (3, 2), (2, 5)] {
+            let some = joined.in_memory(first, rows).unwrap();
+            assert_eq!(some.shape(), [rows, 3]);
+            assert_eq!(dequantised(&*some), numbers[3 * first..][..3 * rows]);
+            assert!(some.in_memory(0, rows).is_none(), "they are in memory already");
+        }
+    }
 }
