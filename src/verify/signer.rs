@@ -7,7 +7,7 @@ use super::chain::{self, Reading};
 use super::keyless::{self, SignedContent, Unproven};
 use super::report::{Check, Report, Signer, Verdict};
 use super::trust::Trust;
-use super::trusted_keys::TrustedIdentity;
+use super::trusted_keys::{STATED, TrustedIdentity};
 use super::trusted_keys_table::Role;
 use crate::artifact::certificate::Certificate;
 use crate::artifact::envelope::{Bundle, Keyless, Material};
@@ -124,9 +124,10 @@ pub(super) fn judge_keyless(
         claims.map_or((String::new(), String::new()), |claims| (claims.identity, claims.issuer));
     let counted = proven(&identity, &issuer, trust, |known| known.root.check(keyless, content));
     let counted = counted.and_then(|(known, time)| {
-        let stated = finished.map(|time| (time, "the lineage ends on"));
+        let stated = finished.map(|time| (time, STATED));
         let times: Vec<_> = [Some((time, "it signed on")), stated].into_iter().flatten().collect();
-        match known.limits.objection_at(role, &times) {
+        let limits = &known.limits;
+        match limits.objection_at(role, &times).or_else(|| limits.unnamed(role)) {
             Some(why) => Err(why.into()),
             None => Ok((known, time)),
         }
@@ -228,7 +229,8 @@ fn judge_key(
             algorithm: "",
         };
     };
-    let objection = trust.objection(&trusted.limits, role, finished);
+    let limits = &trusted.limits;
+    let objection = trust.objection(limits, role, finished).or_else(|| limits.unnamed(role));
     let key_file = Some(trusted.file.clone()).filter(|_| objection.is_none());
     Judged {
         name: format!("{} ({})", signer.name(), trusted.file.display()),
@@ -259,12 +261,13 @@ fn judge_chain(
         (Err(why), _) => Some(format!("does not count: {why}")),
         (_, Some(authority)) => trust
             .objection(&authority.limits, role, finished)
+            .or_else(|| authority.limits.unnamed(role))
             .map(|why| format!("comes from an authority that {why}"))
             // A key that was revoked under its own name is not to come back with a certificate.
             .or_else(|| trust.objection(&trust.find(&hint)?.limits, role, finished))
             .or_else(|| {
                 let why = chain::check_time(leaf?, finished?).err()?;
-                Some(format!("was not valid at the end that the lineage states: {why}"))
+                Some(format!("was not valid when what it signed was finished, as that says: {why}"))
             }),
         (Ok(_), None) => None,
     };

@@ -333,6 +333,8 @@ fn reports_are_machine_readable_and_lines_stay_lines() {
 
 #[path = "attestations_tests.rs"]
 mod attestations;
+#[path = "reproductions_tests.rs"]
+mod reproductions;
 #[path = "tampering_tests.rs"]
 mod tampering;
 #[path = "trusted_keys_tests.rs"]

@@ -63,10 +63,14 @@ pub const FILE: &str = "trusted-keys.toml";
 /// No PEM file of one key or certificate comes near this size.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 
+/// What a signer says of the time.
+pub(super) const STATED: &str = "what it signed says that it was finished on";
+
 /// What bounds the trust in a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyLimits {
-    /// What it may vouch for; anything without a list, nothing where lists share no role.
+    /// What it may vouch for; nothing where lists share no role. Without a list it may vouch
+    /// for anything but that a model was made again.
     pub roles: Option<Vec<Role>>,
     /// From when on it counts.
     pub not_before: Option<Timestamp>,
@@ -102,12 +106,18 @@ impl KeyLimits {
     ) -> Option<String> {
         // A signature does not tell when it was made. What its signer says of the time can only
         // take trust away.
-        let stated = finished.map(|time| (time, "the lineage ends on"));
+        let stated = finished.map(|time| (time, STATED));
         let times: Vec<_> = [Some((now, "it is now")), stated].into_iter().flatten().collect();
         self.objection_at(role, &times)
     }
 
-    /// The same where times are known, each with what it is.
+    /// Why it does not have this role, though nothing takes it away.
+    pub(super) fn unnamed(&self, role: Option<Role>) -> Option<String> {
+        let role = role.filter(|role| role.must_be_named() && self.roles.is_none())?;
+        Some(format!("has no list of `roles`, and `{role}` must be named in one"))
+    }
+
+    /// As [`Self::objection`] where times are known, each with what it is.
     pub(super) fn objection_at(
         &self,
         role: Option<Role>,

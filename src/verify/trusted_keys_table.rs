@@ -23,6 +23,14 @@ choices! {
     }
 }
 
+impl Role {
+    /// Whether only those have it whose list names it. Whoever makes models is trusted without a
+    /// list as a rule, and is to vouch for no model of its own as another.
+    pub(super) fn must_be_named(self) -> bool {
+        self == Self::Reproduce
+    }
+}
+
 /// All keys of the list of trusted keys.
 pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| KeyTable::new(&KIND, &[TOP]));
 
@@ -122,7 +130,7 @@ const IDENTITY: &[Key] = &[
 const ROLES: Key = Key::new(
     "roles",
     ValueKind::Choices(Role::NAMES),
-    DefaultValue::Absent("every role"),
+    DefaultValue::Absent("every role but `reproduce`, which must be named"),
     "What it may vouch for: models and how they were made, results of tests, which model is in \
      use, which inputs may be used, that a model was made again.",
 )

@@ -106,7 +106,7 @@ fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
     says(
         why,
         snapbox::str![
-            "is valid from 2026-10-20T11:02:07Z on, and the lineage ends on 2026-10-20T10:02:07Z"
+            "is valid from 2026-10-20T11:02:07Z on, and what it signed says that it was finished on 2026-10-20T10:02:07Z"
         ],
     );
     assert_eq!(limits.objection(Some(Role::Train), now, None), None);
@@ -116,7 +116,7 @@ fn what_the_lineage_says_of_the_time_can_only_take_trust_away() {
     let mut fixture = Fixture::of_before();
     let text = format!("[[key]]\nfile = \"trusted-keys/one.pem\"\nnot_before = \"{later}\"\n");
     fixture.trust = trust(&home, &text).unwrap().at(now);
-    fixture.expect(Verdict::Untrusted, Check::Key, "the lineage ends on");
+    fixture.expect(Verdict::Untrusted, Check::Key, "what it signed says that it was finished on");
     fs::remove_file(fixture.path(crate::artifact::parent::STATEMENT_FILE)).unwrap();
     fs::remove_file(fixture.path(lineage::INPUTS_FILE)).unwrap();
     fixture.sign();

@@ -53,17 +53,26 @@ fn others_who_get_the_same_bytes_are_counted() {
     // Whoever signed it first proves nothing by doing so again.
     run.succeeds(&["reproduce", "checkpoints/lora", "--json"]);
     said += &failed(1);
+    // Nor does a key that is trusted, and not named for this.
     said += &run.succeeds(&[&AGAIN[..], &["auditor.pem"]].concat());
+    said += &failed(1);
+    let named = |names: &[(&str, &str)]| {
+        let entry = |(name, role): &(&str, &str)| {
+            format!("[[key]]\nfile = \"trusted-keys/{name}.pem\"\nroles = [\"{role}\"]\n")
+        };
+        let entries: String = names.iter().map(entry).collect();
+        run.write("settings/firebrand/trusted-keys.toml", &entries);
+    };
+    named(&[("auditor", "reproduce")]);
     said += &holds(1);
     // The same auditor twice is one; another who is not trusted with this is none.
     run.succeeds(&[&AGAIN[..], &["auditor.pem", "--json"]].concat());
     run.succeeds(&["keygen", "other.pem"]);
     trust(&run, "other");
-    let entry = "[[key]]\nfile = \"trusted-keys/other.pem\"\nroles = [\"gate\"]\n";
-    run.write("settings/firebrand/trusted-keys.toml", entry);
+    named(&[("auditor", "reproduce"), ("other", "gate")]);
     run.succeeds(&[&AGAIN[..], &["other.pem", "--json"]].concat());
     said += &failed(2);
-    run.write("settings/firebrand/trusted-keys.toml", &entry.replace("gate", "reproduce"));
+    named(&[("auditor", "reproduce"), ("other", "reproduce")]);
     said += &holds(2);
     says(
         said,
@@ -71,6 +80,7 @@ fn others_who_get_the_same_bytes_are_counted() {
 FAIL  reproduced         0 of 1 others got the same bytes
 FAIL  reproduced         0 of 1 others got the same bytes; not counted: line 2: the key [HEX] has signed the model itself
 the same bytes: 28 tensors
+FAIL  reproduced         0 of 1 others got the same bytes; not counted: line 2: the key [HEX] has signed the model itself; line 3: the key [HEX] has no list of `roles`, and `reproduce` must be named in one
 ok    reproduced         same bytes by key [HEX]
 FAIL  reproduced         1 of 2 others got the same bytes: key [HEX]; not counted: line 2: the key [HEX] has signed the model itself; line 5: the key [HEX] has the role `gate`, and `reproduce` is needed
 ok    reproduced         same bytes by key [HEX], key [HEX]
