@@ -8,7 +8,9 @@ use clap::builder::PossibleValuesParser;
 use crate::cli::{AccessArgs, ConfigArgs, data_line, talk};
 use crate::data::Extent;
 use crate::error::{Error, Result};
-use crate::export_job::{JOB_TARGETS, ROWS_FORMATS, export_job, job_target, rows_format};
+use crate::export_job::{
+    USUAL_ROWS_FORMAT, export_job, job_target, job_targets, rows_format, rows_formats,
+};
 use crate::report::{Console, Signals};
 use crate::train::prepare;
 
@@ -24,11 +26,11 @@ pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
     /// The tool
-    #[arg(long = "to", value_name = "TOOL", value_parser = PossibleValuesParser::new(JOB_TARGETS))]
+    #[arg(long = "to", value_name = "TOOL", value_parser = PossibleValuesParser::new(job_targets()))]
     to: String,
     /// The form of the rows
-    #[arg(long, value_name = "FORM", default_value = ROWS_FORMATS[0],
-          value_parser = PossibleValuesParser::new(ROWS_FORMATS))]
+    #[arg(long, value_name = "FORM", default_value = USUAL_ROWS_FORMAT,
+          value_parser = PossibleValuesParser::new(rows_formats()))]
     rows: String,
     /// The folder; else `jobs/` and the names of the run and the tool
     #[arg(long, value_name = "DIR")]

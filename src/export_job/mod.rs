@@ -12,7 +12,7 @@ mod trl;
 
 use std::path::{Path, PathBuf};
 
-pub use rows::{ROWS_FORMATS, RowsFormat, rows_format};
+pub use rows::{RowsFormat, USUAL_ROWS_FORMAT, rows_format, rows_formats};
 use settings::{Became, JobSettings};
 
 use crate::engine::learning_rate;
@@ -34,10 +34,12 @@ pub struct JobTarget {
     pub command: &'static str,
 }
 
-const TARGETS: [&JobTarget; 2] = [&axolotl::TARGET, &trl::TARGET];
+const TARGETS: &[&JobTarget] = &[&axolotl::TARGET, &trl::TARGET];
 
 /// Names of all targets.
-pub const JOB_TARGETS: [&str; 2] = [TARGETS[0].name, TARGETS[1].name];
+pub fn job_targets() -> impl Iterator<Item = &'static str> {
+    TARGETS.iter().map(|target| target.name)
+}
 
 /// What a target needs to know.
 struct Job<'a> {

@@ -108,7 +108,7 @@ impl GgufArchitecture {
         let mut config = json!({
             "model_type": self.model_type,
             "hidden_size": hidden,
-            "num_hidden_layers": facts.size("block_count")?,
+            "num_hidden_layers": facts.depth()?,
             "intermediate_size": facts.narrowest("feed_forward_length")?,
             "num_attention_heads": heads,
             "num_key_value_heads": groups,

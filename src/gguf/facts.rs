@@ -12,6 +12,9 @@ pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
 pub(super) const ROPE_LONG: &str = "rope_factors_long.weight";
 pub(super) const ROPE_SHORT: &str = "rope_factors_short.weight";
 
+/// The most layers of a model, as in a `config.json`: lists are made with an item for each.
+const LAYERS_MAX: u64 = 1024;
+
 /// What is known of a model.
 pub struct Facts<'a> {
     pub(super) metadata: &'a Metadata,
@@ -29,6 +32,17 @@ impl Facts<'_> {
 
     pub(super) fn size(&self, key: &str) -> Result<u64, String> {
         self.optional(key)?.ok_or_else(|| format!("it has no `{}`", self.key(key)))
+    }
+
+    /// How many layers it has.
+    pub(super) fn depth(&self) -> Result<u64, String> {
+        match self.size("block_count")? {
+            layers @ ..=LAYERS_MAX => Ok(layers),
+            layers => {
+                let key = self.key("block_count");
+                Err(format!("`{key}` is {layers}, and models have {LAYERS_MAX} layers at most"))
+            }
+        }
     }
 
     /// A size; one that each layer has of its own where they are all the same.
@@ -183,7 +197,7 @@ impl Facts<'_> {
 
     /// A flag for each layer, or in all but every so many.
     pub(super) fn pattern(&self, key: &str, period: u64) -> Result<Vec<bool>, String> {
-        let layers = self.size("block_count")?;
+        let layers = self.depth()?;
         let regular = |period: u64| (1..=layers).map(|number| number % period != 0).collect();
         let key = self.key(key);
         match self.metadata.get(&key) {
@@ -235,7 +249,7 @@ impl Facts<'_> {
         wide_at: u64,
         config: &mut Map<String, Value>,
     ) -> Result<(), String> {
-        let wide = self.size("block_count")? == wide_at;
+        let wide = self.depth()? == wide_at;
         let heads = self.size("attention.head_count")?.max(1);
         let scalar = if wide { self.size("embedding_length")? / heads } else { self.head };
         set(config, "query_pre_attn_scalar", scalar);

@@ -83,7 +83,12 @@ pub(super) fn granite(facts: &Facts, config: &mut Map<String, Value>) -> Result<
 /// In layers where positions turn nothing, the base of the rotation is zero.
 pub(super) fn granite_swa(facts: &Facts, config: &mut Map<String, Value>) -> Result<(), String> {
     granite(facts, config)?;
-    let layers = facts.size("block_count")?;
+    let layers = facts.depth()?;
+    // Where nothing says which layers have a window, others count every fourth from another one.
+    let key = facts.key("attention.sliding_window_pattern");
+    if facts.metadata.get(&key).is_none() {
+        return Err(format!("it has no `{key}`"));
+    }
     if !facts.windows(4, config)? {
         return Err("it has no sliding window".to_owned());
     }
@@ -353,7 +358,23 @@ mod tests {
             read(List(vec![Flag(true)])).unwrap_err(),
             "`granite_swa.attention.rope_pattern` must have a flag for each layer"
         );
-        let no_window = granite("granite_swa", &[]).unwrap_err();
+        let no_pattern = granite("granite_swa", &[]).unwrap_err();
+        assert_eq!(no_pattern, "it has no `granite_swa.attention.sliding_window_pattern`");
+        let pattern = ("attention.sliding_window_pattern", List(vec![Flag(true); 28]));
+        let no_window = granite("granite_swa", &[pattern]).unwrap_err();
         assert_eq!(no_window, "it has no sliding window");
+    }
+
+    /// A few bytes must not make lists that no memory holds.
+    #[test]
+    fn more_layers_than_models_have_are_refused() {
+        for layers in [1025, 1 << 50, u64::MAX] {
+            assert_eq!(
+                granite("granite", &[("block_count", MetadataValue::Integer(layers))]).unwrap_err(),
+                format!("`granite.block_count` is {layers}, and models have 1024 layers at most")
+            );
+        }
+        let most = granite("granite", &[("block_count", MetadataValue::Integer(1024))]).unwrap();
+        assert_eq!(most["num_hidden_layers"], 1024);
     }
 }

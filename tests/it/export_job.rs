@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::common::{LORA, Run, repository, says};
 use firebrand::data::{Cursor, Extent, each_record};
 use firebrand::event::{Event, Observer};
-use firebrand::export_job::JOB_TARGETS;
+use firebrand::export_job::job_targets;
 use firebrand::train::{Access, prepare, supply_for};
 use serde_json::{Value, json};
 use snapbox::str;
@@ -292,7 +292,7 @@ fn tokens_that_are_trained_are_told_by_their_numbers() {
 /// What becomes of every setting is said for every target.
 #[test]
 fn no_setting_is_passed_over() {
-    for target in JOB_TARGETS {
+    for target in job_targets() {
         let target = firebrand::export_job::job_target(target).unwrap();
         let all = firebrand::settings::KEYS.keys().filter(|key| !key.internal);
         let missing: Vec<&str> =

@@ -36,10 +36,15 @@ trait RowsWriter {
 }
 
 /// The first one is the usual one.
-const FORMATS: [&RowsFormat; 2] = [&jsonl::FORMAT, &parquet::FORMAT];
+const FORMATS: &[&RowsFormat] = &[&jsonl::FORMAT, &parquet::FORMAT];
+
+/// The name of the usual form of rows.
+pub const USUAL_ROWS_FORMAT: &str = FORMATS[0].name;
 
 /// Names of all forms of rows.
-pub const ROWS_FORMATS: [&str; 2] = [FORMATS[0].name, FORMATS[1].name];
+pub fn rows_formats() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().map(|format| format.name)
+}
 
 /// The form of this name.
 pub fn rows_format(name: &str) -> Option<&'static RowsFormat> {

@@ -223,6 +223,14 @@ mod tests {
         file.put(row()).unwrap();
         assert_eq!((file.rows.len(), file.file.flushed_row_groups().len()), (0, 1));
         assert_eq!(file.file.flushed_row_groups()[0].num_rows(), 2);
+        // Short rows fill one by their number.
+        for _ in 1..GROUP_ROWS {
+            file.put(JobRow::filler()).unwrap();
+        }
+        assert_eq!((file.rows.len(), file.file.flushed_row_groups().len()), (GROUP_ROWS - 1, 1));
+        file.put(JobRow::filler()).unwrap();
+        assert_eq!((file.rows.len(), file.file.flushed_row_groups().len()), (0, 2));
+        assert_eq!(file.file.flushed_row_groups()[1].num_rows(), 1 << 16);
     }
 
     #[test]

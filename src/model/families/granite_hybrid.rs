@@ -83,6 +83,8 @@ fn refuse_experts(config: &ModelJson) -> Result<()> {
     let because = match config.get(KEY) {
         Some(Value::Number(count)) if count.as_u64() == Some(0) => return Ok(()),
         Some(value) => format!("it is {value}"),
+        // No default takes the place of null.
+        None if config.json.contains_key(KEY) => "it is null, which is no number".to_owned(),
         None => format!("it is missing, which means {EXPERTS}"),
     };
     let what = "asks for experts, which models of `granitemoehybrid` here do not have";
