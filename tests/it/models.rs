@@ -75,8 +75,11 @@ fn cell(column: &str, family: &str, results: &Value) -> String {
             .filter(|it| it["same"] == true)
             .map_or(String::new(), |it| format!("{} texts", it["texts"])),
         "GGUF LoRA" => found("gguf_lora")
-            .filter(|it| it["same"] == true)
-            .map_or(String::new(), |_| "yes".to_owned()),
+            .filter(|it| it["same"] == true && it["models"] != 0)
+            .map_or(String::new(), |it| match (it["models"].as_u64(), it["refused"].as_u64()) {
+                (Some(same), Some(refused)) => format!("{same} of {} models", same + refused),
+                _ => "yes".to_owned(),
+            }),
         "speed" => found("speed").map_or(String::new(), |it| number(&it["ratio"])),
         _ => found("memory")
             .map_or(String::new(), |it| format!("{} to {}", number(&it[0]), number(&it[1]))),

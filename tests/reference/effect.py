@@ -20,6 +20,7 @@ is silenced by zeros in every B of its file.
 """
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -46,14 +47,15 @@ def compare(effect, with_, without):
             sides.append(("of the base", row["without"], without[number]))
         for what, stated, found in sides:
             last = found[-1]
-            apart = max(abs(float(last[token]) - score) for token, score in stated["top"])
-            far = max(far, apart / float(last.abs().max()))
-            if far > tolerance:
-                return f"row {number + 1}: the scores {what} are {far:.1e} off", far
+            largest = float(last.abs().max())  # NaN if any is
+            off = max(abs(float(last[token]) - score) for token, score in stated["top"]) / largest
+            if not off <= tolerance or not math.isfinite(largest):
+                return f"row {number + 1}: the scores {what} are {off:.1e} off, the largest is {largest:.1e}", off
+            far = max(far, off)
         if without is not None and "change" in row:
             size = float((with_[number] - without[number]).norm() / without[number].norm())
             stated = row["change"]
-            if abs(size - stated) > CHANGE * stated + tolerance / 10 or (size == 0 and stated > 0):
+            if not abs(size - stated) <= CHANGE * stated + tolerance / 10 or (size == 0 and stated > 0):
                 return f"row {number + 1}: a change of {size:.2e}, and {stated:.2e} is stated", far
     return None, far
 
@@ -87,8 +89,9 @@ def in_peft(effect, artifact, base):
 def off_but_for_a_constant(stated, logs):
     """How far scores of some tokens are off, relative to the largest stated one, but for a constant."""
     apart = [float(logs[token]) - score for token, score in stated]
-    middle = (max(apart) + min(apart)) / 2
-    return max(abs(one - middle) for one in apart) / max(abs(score) for _, score in stated)
+    if not all(map(math.isfinite, apart)):
+        return math.nan
+    return (max(apart) - min(apart)) / 2 / max(abs(score) for _, score in stated)
 
 
 def compare_logs(effect, kind, with_, without):
@@ -102,11 +105,12 @@ def compare_logs(effect, kind, with_, without):
         for what, stated, logs in sides:
             top = stated["top"]
             order = (-logs).argsort()[:len(top)].tolist()
-            far = max(far, off_but_for_a_constant(top, logs))
-            if far > tolerance:
-                return f"row {number + 1}: the scores {what} are {far:.1e} off", None
+            off = off_but_for_a_constant(top, logs)
+            if not off <= tolerance:
+                return f"row {number + 1}: the scores {what} are {off:.1e} off", None
+            far = max(far, off)
             ahead = float(logs[order[0]] - logs[top[0][0]]) / max(abs(score) for _, score in top)
-            if ahead > tolerance:
+            if not ahead <= tolerance:
                 return f"row {number + 1}: the best token {what} is {order[0]}, and {top[0][0]} is stated", None
             best += order[0] == top[0][0]
             same += order == [token for token, _ in top]
