@@ -85,13 +85,13 @@ pub struct Rewritten {
 pub struct Renaming<'a> {
     /// The name of each, by the one that it has here; none of one that the class lacks.
     pub name: &'a dyn Fn(&str) -> Option<String>,
-    /// What stands behind the head, with the name that it would have here.
+    /// What stands behind the head, with the name that it has there.
     pub behind_head: (&'static str, OwnedTensor),
 }
 
 /// Writes the merged weight files of a base into a directory, under their own names. With the
-/// base's number formats their headers are the base's own, too; `format` is another for all tensors
-/// that are of the text model by these names.
+/// base's number formats their headers are the base's own, too, where no head is added; `format` is
+/// another for all tensors that are of the text model by these names.
 pub fn write_merged(
     weights: Weights,
     target: &Path,
@@ -123,6 +123,7 @@ fn write(
         open: None,
         begins: BTreeMap::new(),
         left_out: false,
+        adds_head: false,
         rounding: Rounding::default(),
         bytes: 0,
         shortest: None,
@@ -140,15 +141,18 @@ struct Copy<'a> {
     format: Option<(Element, CheckpointNames)>,
     renaming: Option<&'a Renaming<'a>>,
     open: Option<(PathBuf, BufWriter<NewFile>)>,
-    /// Where the tensors of the open file begin, if not one after the other as in the base.
+    /// Where the tensors of the open file begin, by the names that are written; empty where they
+    /// stand one after the other as in the base.
     begins: BTreeMap<String, u64>,
     /// Whether the tensor that comes is not written.
     left_out: bool,
     rounding: Rounding,
     bytes: u64,
     shortest: Option<Element>,
-    /// Tensors that come behind those of the base's file.
-    more: Vec<(&'static str, OwnedTensor)>,
+    /// Tensors of the next file that the base's lacks, by the names that are written.
+    more: Vec<(String, OwnedTensor)>,
+    /// Whether a head is one of them.
+    adds_head: bool,
     /// Where a head went that the base lacks: its name, and that of the file.
     added: Option<(&'static str, String)>,
 }
@@ -179,31 +183,29 @@ impl Copy<'_> {
         self.renaming.map_or_else(|| Some(name.to_owned()), |renaming| (renaming.name)(name))
     }
 
-    /// Puts the tensors behind the others of a file into its header; returns their bytes.
-    fn add(&mut self, shard: &ShardStream, header: &mut Vec<u8>, data: u64) -> Result<u64> {
-        if self.more.iter().any(|(name, _)| *name == SCORE) {
-            self.added = Some((SCORE, shard.name().to_owned()));
-        }
-        let has_head =
-            self.added.is_some() || shard.places().iter().any(|place| place.name == SCORE);
-        if let Some(renaming) = self.renaming.filter(|_| has_head) {
-            self.more.push(renaming.behind_head.clone());
-        }
-        let (mut end, before) = (data, header.len() as u64);
-        let mut begins = Vec::new();
-        for (name, tensor) in &self.more {
-            let Some(written) = self.name(name) else { continue };
-            *header = with_tensor(header, (&written, tensor), end)?;
-            begins.push(((*name).to_owned(), end));
-            end += tensor.bytes.len() as u64;
-        }
-        if !self.begins.is_empty() {
-            let (after, further) = (header.len() as u64, header.len() as u64 - before);
-            self.begins.values_mut().for_each(|begin| *begin += further);
-            self.begins.extend(begins.into_iter().map(|(name, begin)| (name, after + begin)));
-        }
-        Ok(end - data)
+    /// Every tensor of a file as it is written; first those of the base's file.
+    fn tensors<'s>(&'s self, shard: &'s ShardStream) -> Vec<Placed<'s>> {
+        let of_base = shard.places().iter().filter_map(|place| {
+            let (name, element) = (self.name(&place.name)?, self.format(place));
+            let bytes = place.bytes / place.element.size() as u64 * element.size() as u64;
+            Some(Placed { name, element, shape: &place.shape, bytes })
+        });
+        let more = self.more.iter().map(|(name, tensor)| Placed {
+            name: name.clone(),
+            element: tensor.element,
+            shape: &tensor.shape,
+            bytes: tensor.bytes.len() as u64,
+        });
+        of_base.chain(more).collect()
     }
+}
+
+/// A tensor of a file that is written.
+struct Placed<'a> {
+    name: String,
+    element: Element,
+    shape: &'a [usize],
+    bytes: u64,
 }
 
 /// Codes of quantised numbers stay as they are.
@@ -213,24 +215,35 @@ fn is_number(place: &TensorPlace) -> bool {
 
 impl Sink for Copy<'_> {
     fn more(&mut self, name: &'static str, tensor: OwnedTensor) {
-        self.more.push((name, tensor));
+        if name == SCORE {
+            self.adds_head = true;
+        }
+        self.more.extend(self.name(name).map(|name| (name, tensor)));
     }
 
     fn shard(&mut self, shard: &ShardStream) -> Result<()> {
+        let adds_head = std::mem::take(&mut self.adds_head);
+        if adds_head {
+            self.added = Some((SCORE, shard.name().to_owned()));
+        }
+        let has_head = adds_head || shard.places().iter().any(|place| place.name == SCORE);
+        if let Some(renaming) = self.renaming.filter(|_| has_head) {
+            let (name, tensor) = &renaming.behind_head;
+            self.more.push(((*name).to_owned(), tensor.clone()));
+        }
+        let tensors = self.tensors(shard);
+        if tensors.is_empty() && !shard.places().is_empty() {
+            return Ok(()); // nothing of it has a place: no file
+        }
+        let data: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
         // The sums have no place in blocks, and take that of the numbers that they stand for.
         let in_blocks = shard.places().iter().any(|place| place.blocks.is_some());
-        let another = self.format.is_some() || self.renaming.is_some();
-        let (mut header, begins) = match another || in_blocks || shard.grows() {
+        let another = self.format.is_some() || self.renaming.is_some() || !self.more.is_empty();
+        let (header, begins) = match another || in_blocks || shard.grows() {
             false => (without_binding(shard.header())?, BTreeMap::new()),
-            true => in_format(shard, |place| Some((self.name(&place.name)?, self.format(place))))?,
+            true => with_tensors(shard.header(), tensors)?,
         };
-        let kept = shard.places().iter().filter(|place| self.name(&place.name).is_some());
-        let count = |place: &TensorPlace| {
-            place.bytes / place.element.size() as u64 * self.format(place).size() as u64
-        };
-        let mut data: u64 = kept.map(count).sum();
         self.begins = begins;
-        data += self.add(shard, &mut header, data)?;
         self.bytes += data;
         let path = self.target.join(shard.name());
         let begin = || -> io::Result<NewFile> {
@@ -244,8 +257,9 @@ impl Sink for Copy<'_> {
     }
 
     fn tensor(&mut self, place: &TensorPlace) -> Result<usize> {
-        self.left_out = self.name(&place.name).is_none();
-        if let Some(begin) = self.begins.get(&place.name).copied() {
+        let name = self.name(&place.name);
+        self.left_out = name.is_none();
+        if let Some(begin) = name.and_then(|name| self.begins.get(&name).copied()) {
             self.seek(begin)?;
         }
         Ok(1)
@@ -275,12 +289,10 @@ impl Sink for Copy<'_> {
 
     fn end(&mut self) -> Result<()> {
         for (name, tensor) in std::mem::take(&mut self.more) {
-            if let Some(begin) = self.begins.get(name).copied() {
-                self.seek(begin)?;
-            }
+            self.seek(self.begins[&name])?;
             self.write(&tensor.bytes)?;
         }
-        let (path, file) = self.open.take().expect("a file was begun");
+        let Some((path, file)) = self.open.take() else { return Ok(()) };
         let end = || -> io::Result<()> { file.into_inner().map_err(|e| e.into_error())?.sync() };
         end().map_err(|error| failed(FAILED, &path, &error))
     }
@@ -316,48 +328,34 @@ fn without_binding(header: &[u8]) -> Result<Vec<u8>> {
     Ok(with_length(&json))
 }
 
-/// The header of a file with the same tensors under other names and in other number formats,
-/// without those that have neither, and where each begins in the file. Those with the longest
-/// numbers come first, so that all lie at multiples of their size.
-fn in_format(
-    shard: &ShardStream,
-    written: impl Fn(&TensorPlace) -> Option<(String, Element)>,
+/// The header of a file with these tensors in the place of those that it had, and where each begins
+/// in the file. Those with the longest numbers come first, so that all lie at multiples of their
+/// size.
+fn with_tensors(
+    header: &[u8],
+    mut tensors: Vec<Placed>,
 ) -> Result<(Vec<u8>, BTreeMap<String, u64>)> {
     let mut json = Map::new();
-    if let Some(Value::Object(metadata)) = parsed(shard.header())?.get_mut("__metadata__") {
+    if let Some(Value::Object(metadata)) = parsed(header)?.get_mut("__metadata__") {
         unbind(metadata);
         json.insert("__metadata__".to_owned(), Value::Object(metadata.clone()));
     }
-    let places = shard.places().iter();
-    let mut places: Vec<_> = places.filter_map(|place| Some((place, written(place)?))).collect();
-    places.sort_by_key(|(_, (_, element))| std::cmp::Reverse(element.size()));
+    tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.element.size()));
     let (mut begin, mut begins) = (0, BTreeMap::new());
-    for (place, (name, element)) in places {
-        let end = begin + place.bytes / place.element.size() as u64 * element.size() as u64;
+    for Placed { name, element, shape, bytes } in tensors {
+        let end = begin + bytes;
         let entry = json!({
             "dtype": element.name(),
-            "shape": place.shape,
+            "shape": shape,
             "data_offsets": [begin, end],
         });
-        json.insert(name, entry);
-        begins.insert(place.name.clone(), begin);
+        json.insert(name.clone(), entry);
+        begins.insert(name, begin);
         begin = end;
     }
     let header = with_length(&json);
     begins.values_mut().for_each(|begin| *begin += header.len() as u64);
     Ok((header, begins))
-}
-
-/// A header with a tensor more, whose numbers begin behind all others.
-fn with_tensor(header: &[u8], (name, tensor): (&str, &OwnedTensor), begin: u64) -> Result<Vec<u8>> {
-    let Value::Object(mut json) = parsed(header)? else { return Ok(header.to_vec()) };
-    let entry = json!({
-        "dtype": tensor.element.name(),
-        "shape": tensor.shape,
-        "data_offsets": [begin, begin + tensor.bytes.len() as u64],
-    });
-    json.insert(name.to_owned(), entry);
-    Ok(with_length(&json))
 }
 
 fn parsed(header: &[u8]) -> Result<Value> {
@@ -381,6 +379,7 @@ fn with_length(json: &Map<String, Value>) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::snapshots::says;
+    use crate::weights::{INDEX_FILE, TensorSpec, read_tensors, write_safetensors};
 
     #[test]
     fn what_rounding_keeps_is_measured_along_the_change() {
@@ -398,6 +397,60 @@ mod tests {
         assert_eq!(lost.kept(), Some(0.0));
         assert!((lost.noise().unwrap() - 1.0).abs() < 1e-3);
         assert_eq!(Rounding::default().kept(), None);
+    }
+
+    /// A base in bfloat16 of two files, of which the second has an output projection alone.
+    fn classifier_in_two_files(folder: &Path) -> Weights {
+        let files: [(&str, &[(&str, &[usize])]); 2] = [
+            ("a.safetensors", &[("model.norm.weight", &[3]), ("score.weight", &[2, 3])]),
+            ("b.safetensors", &[("lm_head.weight", &[2, 3])]),
+        ];
+        let mut index = Map::new();
+        for (file, tensors) in files {
+            let specs = tensors.iter().map(|(name, shape)| TensorSpec {
+                name: (*name).to_owned(),
+                element: Element::BF16,
+                shape: shape.to_vec(),
+            });
+            index.extend(tensors.iter().map(|(name, _)| ((*name).to_owned(), file.into())));
+            let ones = |spec: &TensorSpec| Ok(vec![1.0; spec.shape.iter().product()]);
+            let metadata = BTreeMap::new();
+            write_safetensors(&folder.join(file), specs.collect(), &metadata, ones).unwrap();
+        }
+        let index = json!({ "weight_map": index }).to_string();
+        std::fs::write(folder.join(INDEX_FILE), index).unwrap();
+        Weights::open(folder, CheckpointNames::USUAL, Vec::new(), BTreeMap::new()).unwrap()
+    }
+
+    #[test]
+    fn what_another_class_has_or_lacks_leaves_no_gaps() {
+        let (base, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let numbers = [0.5, -0.5];
+        let bias = OwnedTensor {
+            element: Element::F32,
+            shape: vec![2],
+            bytes: Element::F32.encode(&numbers),
+        };
+        let renaming = Renaming {
+            name: &|name| match name {
+                "score.weight" => Some("proj.weight".to_owned()),
+                "lm_head.weight" => None,
+                other => Some(other.to_owned()),
+            },
+            behind_head: ("proj.bias", bias),
+        };
+        let weights = classifier_in_two_files(base.path());
+        let written = write_renamed(weights, target.path(), None, &renaming).unwrap();
+        assert_eq!((written.base_files.len(), written.bytes), (2, 8 + 6 + 12));
+        assert!(!target.path().join("b.safetensors").exists());
+        let (tensors, _) = read_tensors(target.path(), "a.safetensors").unwrap();
+        let names: Vec<_> = tensors.keys().map(String::as_str).collect();
+        assert_eq!(names, ["model.norm.weight", "proj.bias", "proj.weight"]);
+        assert_eq!(to_f32(Element::F32, &tensors["proj.bias"].bytes), numbers);
+        assert_eq!(to_f32(Element::BF16, &tensors["proj.weight"].bytes), [1.0; 6]);
+        // The bias has the longest numbers.
+        let header = ShardStream::open(target.path(), "a.safetensors").unwrap().header().to_vec();
+        assert_eq!(parsed(&header).unwrap()["proj.bias"]["data_offsets"], json!([0, 8]));
     }
 
     #[test]

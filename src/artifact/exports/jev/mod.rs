@@ -33,8 +33,8 @@ const TYPES: [&str; 4] = ["base", "f32", "bf16", "f16"];
 const TEMPLATE: &str = "decision_template.jinja";
 /// The head there.
 const HEAD: &str = "proj.weight";
-/// Its bias, by a name as our head's would have one, and there.
-const BIAS: [&str; 2] = ["score.bias", "proj.bias"];
+/// The bias of the head, which ours lacks.
+const BIAS: &str = "proj.bias";
 /// The class that takes a tokenizer for what `tokenizer.json` says.
 const TOKENIZER_CLASS: &str = "TokenizersBackend";
 /// Names of two labels that are the answers to a question, no and yes.
@@ -81,7 +81,7 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
         bytes: Element::F32.encode(&zeros),
     };
     let renaming =
-        Renaming { name: &|name| name_there(source.names, name), behind_head: (BIAS[0], bias) };
+        Renaming { name: &|name| name_there(source.names, name), behind_head: (BIAS, bias) };
     let format = element.map(|element| (element, source.names));
     let written = write_renamed(weights, target, format, &renaming)?;
     if has_file(&source.files.join(INDEX_FILE))? {
@@ -97,9 +97,6 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
 
 /// What a tensor is called there; nothing where there is no place for it.
 fn name_there(names: CheckpointNames, name: &str) -> Option<String> {
-    if name == BIAS[0] {
-        return Some(BIAS[1].to_owned());
-    }
     match names.path_of(name) {
         Some(path) if path == SCORE => Some(HEAD.to_owned()),
         Some(path) => (path != LM_HEAD).then_some(path),
@@ -113,6 +110,10 @@ fn write_index(target: &Path, written: &Rewritten) -> Result<()> {
     let shards = written.base_files.iter().filter(|file| file.path.ends_with(".safetensors"));
     let mut map = Map::new();
     for file in shards {
+        // Of a file that held nothing but what has no place there, none was written.
+        if !has_file(&target.join(&file.path))? {
+            continue;
+        }
         let shard = ShardStream::open(target, &file.path)?;
         let names = shard.places().iter().map(|place| place.name.clone());
         map.extend(names.map(|name| (name, Value::from(file.path.as_str()))));
@@ -225,7 +226,7 @@ mod tests {
     #[test]
     fn tensors_have_the_names_of_the_other_class() {
         let names = CheckpointNames { keys_end: Some(1), ..CheckpointNames::USUAL };
-        let names = names.beside(&["visual", "mtp"]);
+        let names = names.beside(&["mtp"]);
         for (name, there) in [
             ("model.embed_tokens.weight", Some("model.embed_tokens.weight")),
             (
@@ -233,10 +234,8 @@ mod tests {
                 Some("model.layers.1.self_attn.k_proj.weight"),
             ),
             ("score.weight", Some("proj.weight")),
-            ("score.bias", Some("proj.bias")),
             ("lm_head.weight", None),
             ("mtp.norm.weight", None),
-            ("model.visual.norm.weight", None),
         ] {
             assert_eq!(name_there(names, name).as_deref(), there, "{name}");
         }
