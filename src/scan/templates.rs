@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::report::Report;
 use super::rules::{TEMPLATE_BOMB, TEMPLATE_ESCAPE, TEMPLATE_INVALID};
@@ -35,8 +35,10 @@ const ESCAPES: [&str; 14] = [
     "os.system",
 ];
 
-/// The template of a decision model: what it is handed, no conversation has.
+/// The template of a decision model: it is handed a state and a question, too.
 const ASKED: &str = "decision_template.jinja";
+/// By what a template refuses what it is handed.
+const REFUSES: &str = "raise_exception";
 
 /// What became of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +77,7 @@ fn look(file: &str, source: &str, program: Option<&Path>, report: &mut Report) -
     if let Some(word) = ESCAPES.iter().find(|word| source.contains(*word)) {
         report.add(&TEMPLATE_ESCAPE, file, format!("the chat template says `{word}`"));
     }
-    let outcome = match render(source, program, file.ends_with(ASKED)) {
+    let outcome = match render(source, program, file.rsplit('/').next() == Some(ASKED)) {
         Ok(outcome) => outcome,
         Err(error) => {
             let why = error.causes.first().cloned().unwrap_or_default();
@@ -91,8 +93,8 @@ fn look(file: &str, source: &str, program: Option<&Path>, report: &mut Report) -
     bomb
 }
 
-/// Renders conversations that every template should be able to write, as a run would, unless it is
-/// one that is `asked` a question.
+/// Renders conversations that every template should be able to write, as a run would; one that is
+/// `asked` questions is, and may refuse all of these: it knows those of its own labels alone.
 fn render(source: &str, program: Option<&Path>, asked: bool) -> Result<TemplateCheck> {
     let special = ["bos_token", "eos_token", "unk_token", "pad_token"]
         .map(|name| (name.to_owned(), format!("<{name}>")));
@@ -103,7 +105,8 @@ fn render(source: &str, program: Option<&Path>, asked: bool) -> Result<TemplateC
     };
     let mut failure = None;
     let mut written = false;
-    for (conversation, generation) in conversations() {
+    let questions = if asked { questions() } else { Vec::new() };
+    for (conversation, generation) in conversations().into_iter().chain(questions) {
         match renderer.attempt(&conversation, generation) {
             Ok(tried) if tried.at_limit => {
                 let why = tried.written.err().unwrap_or_else(|| "it came to a limit".to_owned());
@@ -115,7 +118,7 @@ fn render(source: &str, program: Option<&Path>, asked: bool) -> Result<TemplateC
         }
     }
     Ok(match failure {
-        Some(why) if !written && !asked => {
+        Some(why) if !written && !(asked && source.contains(REFUSES)) => {
             TemplateCheck::Fails(format!("it fails on plain conversations: {why}"))
         }
         _ => TemplateCheck::Fine,
@@ -131,6 +134,36 @@ fn failed(error: Error) -> Result<TemplateCheck> {
         ErrorCode::Template => Ok(TemplateCheck::Fails(sentence)),
         _ => Err(error),
     }
+}
+
+/// What transformers hands the template of a decision model: a text or messages, and a question of
+/// each type.
+fn questions() -> Vec<(Conversation, bool)> {
+    let user = |text: &str| json!({"role": "user", "content": text});
+    let states = [json!("Hello?"), json!([user("Hello?")])];
+    let types = [
+        ("choice", ["yes", "no"], ["A", "B"]),
+        ("noul", ["true", "false"], ["Yes", "No"]),
+        ("score", ["0", "1"], ["A", "B"]),
+    ];
+    let asked = |state: &Value, (kind, options, labels): (&str, [&str; 2], [&str; 2])| {
+        let question = json!({
+            "name": "it", "type": kind, "instructions": "Is it one?",
+            "options": options, "labels": labels, "descriptions": ["It is.", null],
+        });
+        let args = [
+            ("state", state.clone()),
+            ("questions", json!([question])),
+            ("question", question),
+            ("enable_thinking", false.into()),
+            ("sanitize_control_tokens", false.into()),
+        ];
+        let template_args =
+            args.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        let messages = vec![user("")];
+        (Conversation { messages, template_args, ..Conversation::default() }, true)
+    };
+    states.iter().flat_map(|state| types.map(|kind| asked(state, kind))).collect()
 }
 
 fn conversations() -> Vec<(Conversation, bool)> {

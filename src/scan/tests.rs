@@ -379,6 +379,7 @@ fn texts() -> Vec<Case> {
         serde_json::json!({"chat_template": [{"name": "default", "template": source}]}).to_string()
     };
     let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    let asked = |what: &str| format!("{{% if {what} %}}{endless}{{% endif %}}");
     let deep = format!("{{{{ {}1{} }}}}", "(".repeat(9999), ")".repeat(9999));
     let escape = "{{ ''.__class__.__mro__[1].__subclasses__() }}";
     let config = |size: u32| ("config.json", format!(r#"{{"vocab_size": {size}}}"#).into_bytes());
@@ -400,6 +401,10 @@ fn texts() -> Vec<Case> {
                 one("more/x.jinja", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
                 one("chat_template.jinja", deep),
                 one("chat_template.jinja", " ".repeat(2 << 20)),
+                one("decision_template.jinja", asked("question")),
+                one("decision_template.jinja", asked("state is string")),
+                one("decision_template.jinja", asked("question.type == 'noul'")),
+                one("decision_template.jinja", asked("state[0].role == 'user'")),
             ],
             vec![one("chat_template.jinja", TURNS), one("notes.txt", endless)],
         ),
@@ -419,11 +424,15 @@ fn texts() -> Vec<Case> {
                 one("chat_template.jinja", "{{ raise_exception('no') }}"),
                 one("tokenizer_config.json", list("{{ messages | no_filter }}")),
                 one("decision_template.jinja", "{% for %}"),
+                one("decision_template.jinja", "{{ question | no_filter }}"),
+                one("more/my_decision_template.jinja", "{{ raise_exception('what is asked?') }}"),
             ],
             vec![
                 one("chat_template.jinja", TURNS),
                 one("chat_template.jinja", "{% if tools %}{{ raise_exception('no') }}{% endif %}"),
                 one("decision_template.jinja", "{{ raise_exception('what is asked?') }}"),
+                one("m/decision_template.jinja", "{{ raise_exception('what is asked?') }}"),
+                one("decision_template.jinja", "{{ state.strip() ~ question.options[1] }}"),
             ],
         ),
         case(
