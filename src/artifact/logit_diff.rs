@@ -32,7 +32,7 @@ impl Rows {
         if past.prompts.is_empty() {
             return Ok(Self::drawn(description.vocabulary));
         }
-        let codec = Codec::load(directory, None)?.with_template_args(past.template_args());
+        let codec = Codec::load(directory, None)?.with_template_args(past.template_args()?);
         Self::of_prompts(&past.prompts, &codec, description.vocabulary)
     }
 

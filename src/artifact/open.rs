@@ -200,7 +200,8 @@ pub fn open(
     let found = supply.named(name)?;
     if !found.adapter {
         let loaded = load(&found.path, model::Init::Pretrained, device, choice.linears, None)?;
-        let template_args = Past::read(&found.path)?.template_args();
+        let past = Past::read(&found.path)?;
+        let template_args = past.template_args().map_err(|error| error.at(&found.path))?;
         let notes = loaded.note.clone().into_iter().collect();
         let score_head = score_head::find(&found.path)?;
         let opened = OpenedModel::new(loaded, found.path, template_args, notes);
@@ -212,12 +213,13 @@ pub fn open(
     let mut loaded = with_adapter(weights, &found.path, adapter, device)?;
     loaded.files.push(settings);
     let past = Past::read(&found.path)?;
+    let template_args = past.template_args().map_err(|error| error.at(&found.path))?;
     let other = other_weights(past.weight_format(), choice.linears);
     let notes = loaded.note.clone().into_iter().chain(other).collect();
     let has_tokenizer = has_file(&found.path.join("tokenizer.json"))?;
     let score_head = score_head::find(&found.path)?;
     let codec = if has_tokenizer { found.path } else { base.path };
-    let opened = OpenedModel::new(loaded, codec, past.template_args(), notes);
+    let opened = OpenedModel::new(loaded, codec, template_args, notes);
     Ok(OpenedModel { score_head, ..opened })
 }
 

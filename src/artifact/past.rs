@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::lineage::INPUTS_FILE;
 use super::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use super::provenance;
-use crate::document::literal;
-use crate::error::Result;
+use crate::document::{argument_name, literal, shown};
+use crate::error::{Error, Result};
 use crate::files::{Digest, has_file, read_json};
 use crate::weights::formats::{self, WeightFormat};
 
@@ -134,10 +134,21 @@ impl Past {
     }
 
     /// What its run handed to the chat template, by name.
-    pub fn template_args(&self) -> BTreeMap<String, Value> {
+    ///
+    /// # Errors
+    /// When one has a name that no run takes: the lineage may be anyone's, and the names become
+    /// part of templates.
+    pub fn template_args(&self) -> Result<BTreeMap<String, Value>> {
         let written = self.resolved.get("data.template_args").and_then(|text| literal(text));
         let table = written.as_ref().and_then(Value::as_object).into_iter().flatten();
-        table.map(|(name, value)| (name.clone(), value.clone())).collect()
+        let checked = |(name, value): (&String, &Value)| {
+            let wrong = |why| {
+                let key = format!("data.template_args.{}", shown(name));
+                Error::lineage(format!("`{key}` {why}"))
+            };
+            argument_name(name).map(|()| (name.clone(), value.clone())).map_err(wrong)
+        };
+        table.map(checked).collect()
     }
 }
 
@@ -203,6 +214,7 @@ mod tests {
     use crate::artifact::lineage::tests::run;
     use crate::artifact::provenance::Lineage;
     use crate::artifact::provenance::tests::outcome;
+    use crate::snapshots::says;
 
     #[test]
     fn the_lineage_tells_data_licence_prompts_and_losses() {
@@ -212,7 +224,7 @@ mod tests {
         record.settings = [
             ("output.license".to_owned(), "MIT".to_owned()),
             ("eval.prompts".to_owned(), "[\"a \\\" b\", \"c\"]".to_owned()),
-            ("data.template_args".to_owned(), "{ \"a-b\" = false, c = \"d\" }".to_owned()),
+            ("data.template_args".to_owned(), "{ a_b = false, c = \"d\" }".to_owned()),
         ]
         .into();
         let inputs = Inputs::of_run(&record);
@@ -229,13 +241,26 @@ mod tests {
         let past = Past::read(folder.path()).unwrap();
         assert_eq!(past.prompts, ["a \" b", "c"]);
         assert_eq!(past.license.as_deref(), Some("MIT"));
-        let wanted = [("a-b", Value::from(false)), ("c", Value::from("d"))];
-        assert!(
-            past.template_args().iter().map(|(name, value)| (&**name, value.clone())).eq(wanted)
-        );
+        let args = past.template_args().unwrap();
+        let wanted = [("a_b", Value::from(false)), ("c", Value::from("d"))];
+        assert!(args.iter().map(|(name, value)| (&**name, value.clone())).eq(wanted));
         let loss = past.loss.unwrap();
         assert_eq!((loss.before, loss.after), (3.0, 1.5));
         assert_eq!((past.datasets.len(), past.datasets[0].rows), (1, 12));
         assert!(past.base_files.contains_key("model.safetensors"));
+    }
+
+    #[test]
+    fn names_that_no_run_takes_are_refused() {
+        for name in ["a-b", "a = 1 %}{{ b", "", "1a", "\u{e9}", "messages", "tools"] {
+            let args = format!("{{ \"{name}\" = 1 }}");
+            let resolved = [("data.template_args".to_owned(), args)].into();
+            let past = Past { resolved, ..Past::default() };
+            assert!(past.template_args().is_err(), "{name}");
+        }
+        let args = "{ \"a = 1 %}{{ b\" = 1 }".to_owned();
+        let resolved = [("data.template_args".to_owned(), args)].into();
+        let past = Past { resolved, ..Past::default() };
+        says(past.template_args().unwrap_err().to_string(), snapbox::str![]);
     }
 }

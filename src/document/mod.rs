@@ -39,6 +39,7 @@ pub use effect::Effect;
 #[cfg(test)]
 pub(crate) use foreign::note;
 pub use key_table::{KeyTable, Note, TableSection};
+pub(crate) use named::argument_name;
 pub use place::{Origin, Override};
 pub(crate) use place::{Problems, shown};
 pub(crate) use quoted::quoted;

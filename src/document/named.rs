@@ -38,9 +38,21 @@ pub(super) fn columns(label: &str, table: &Table, names: &[&str]) -> Result<Valu
     if problems.is_empty() { Ok(Value::Pairs(pairs)) } else { Err(problems) }
 }
 
+/// Whether a template can be handed a value by this name; the error says what is wrong with it.
+pub(crate) fn argument_name(name: &str) -> Result<(), &'static str> {
+    const OURS: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err("is no name that a template can ask for");
+    }
+    if OURS.contains(&name) {
+        return Err("cannot be set: it comes from the records");
+    }
+    Ok(())
+}
+
 /// Names that a template can ask for, each with a value.
 pub(super) fn arguments(label: &str, table: &Table) -> Result<Value, Vec<Problem>> {
-    const OURS: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
     let mut arguments = BTreeMap::new();
     let mut problems = Vec::new();
     for (word, node) in table {
@@ -48,11 +60,8 @@ pub(super) fn arguments(label: &str, table: &Table) -> Result<Value, Vec<Problem
         let mut wrong = |origin, what: &str| {
             problems.push((origin, Error::config(format!("`{label}` {what}"))));
         };
-        let starts_well = word.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !starts_well || !word.text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            wrong(word.origin, "is no name that a template can ask for");
-        } else if OURS.contains(&word.text.as_str()) {
-            wrong(word.origin, "cannot be set: it comes from the records");
+        if let Err(why) = argument_name(&word.text) {
+            wrong(word.origin, why);
         } else if let Some(value) = argument(&node.tree) {
             arguments.insert(word.text.clone(), value);
         } else {

@@ -84,6 +84,8 @@ pub struct Source<'a> {
     pub names: CheckpointNames,
     /// What it scores in the place of tokens, if it does.
     pub head: Option<ScoreHead>,
+    /// What a classifier was handed in training beside conversations, by name.
+    pub template_args: &'a BTreeMap<String, serde_json::Value>,
 }
 
 /// What was written.
@@ -247,6 +249,10 @@ fn export_model(
         (Some(_), Some((adapter, _))) => Relation::Merge(adapter.kind().label()),
         _ => Relation::Export,
     };
+    let args = match &head {
+        Some(_) => origin.past.template_args().map_err(|error| error.at(&origin.model.path))?,
+        None => BTreeMap::new(),
+    };
     let name = request.out.file_name().unwrap_or_default().to_string_lossy();
     request.carry_out(|scratch| {
         let small = scratch.join(SMALL_FILES);
@@ -254,6 +260,7 @@ fn export_model(
         bundle::copy_sidecars(&origin.model.path, &small, false)?;
         bundle::copy_missing(&origin.base.path, &small)?;
         score_head::copy(&origin.model.path, &small)?;
+        let head = copied_head(head, &origin, &small)?;
         let config = hash_base_file(&origin, &small, "config.json")?;
         let mut small_files = hash_tree(&small)?;
         small_files.retain(|file| used(&file.path) && file.path != config.path);
@@ -274,6 +281,7 @@ fn export_model(
             files: &small,
             names,
             head: head.clone(),
+            template_args: &args,
         };
         let written = write(&source, weights, scratch)?;
         drop(source);
@@ -283,12 +291,34 @@ fn export_model(
         origin.base.expect(&base_files)?;
         base_files.extend(small_files);
         let made = made((format, number), base_files, adapter_files, &origin, &written);
-        let made = Made { relation, head, ..made };
+        let mut made = Made { relation, head, ..made };
+        if !args.is_empty() {
+            let args = serde_json::to_string(&args).context("cannot encode the arguments")?;
+            made.asked.insert("export.template_args".to_owned(), args);
+        }
         let inputs = request.inputs(&origin, &made)?;
         bind(scratch, &written, &inputs.digest().to_string())?;
         let notes = note.into_iter().chain(written.notes).collect();
         Ok((origin, inputs, made, (written.file, notes)))
     })
+}
+
+/// What a model scores by the copies of its files, which are what the lineage names. Without
+/// [`score_head::FILE`] it is said by an adapter's own files alone.
+fn copied_head(
+    head: Option<ScoreHead>,
+    origin: &Origin,
+    copies: &Path,
+) -> Result<Option<ScoreHead>> {
+    let copied = match (&head, &origin.adapter) {
+        (None, _) => None,
+        (Some(_), Some(_)) => score_head::read(copies)?.or_else(|| head.clone()),
+        (Some(_), None) => score_head::find(copies)?,
+    };
+    if copied == head {
+        return Ok(copied);
+    }
+    Err(Error::changed("the labels of the model changed while it was read").at(&origin.model.path))
 }
 
 /// Which of the small files decide what is written.

@@ -155,7 +155,8 @@ check it:  firebrand verify out
 #[test]
 fn a_whole_classifier_of_no_and_yes_answers_questions() {
     let run = sums("yes", "no");
-    run.succeeds(&train("tiny.toml", "name=sums", &[]));
+    let args = "data.template_args={ state = \"x y\" }";
+    run.succeeds(&train("tiny.toml", "name=sums", &[args]));
     run.succeeds(&["export", "checkpoints/sums", "--format", "jev", "--out", "out"]);
     let whole = run.path("checkpoints/sums/artifact");
     assert!(weights(&run.path("out")) == renamed(&whole), "other weights");
@@ -170,7 +171,12 @@ fn a_whole_classifier_of_no_and_yes_answers_questions() {
     );
     let template = run.read("out/decision_template.jinja");
     assert!(template.contains("question.type not in [\"choice\", \"noul\"]"), "{template}");
+    // What its run handed to the chat template is a part of it, and of what it is made of.
+    assert!(template.contains("{%- set state = \"x y\" %}"), "{template}");
+    let inputs = run.read("out/lineage.inputs.json");
+    assert!(inputs.contains("\"export.template_args\""), "{inputs}");
     run.succeeds(&["verify", "out"]);
+    run.succeeds(&["scan", "out"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod template;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -35,6 +36,8 @@ const TEMPLATE: &str = "decision_template.jinja";
 const HEAD: &str = "proj.weight";
 /// The bias of the head, which ours lacks.
 const BIAS: &str = "proj.bias";
+/// What transformers takes out of each request.
+const TAKEN_OUT: [&str; 2] = ["<|mark|>", "<|split|>"];
 /// The class that takes a tokenizer for what `tokenizer.json` says.
 const TOKENIZER_CLASS: &str = "TokenizersBackend";
 /// Names of two labels that are the answers to a question, no and yes.
@@ -59,7 +62,8 @@ impl Export for Jev {
 fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
     let head = source.head.as_ref().expect("a format of classifiers is handed nothing else");
     if source.config.json.contains_key("quantization_config") {
-        return Err(Error::export("a base in MXFP4 cannot be written as a decision model")
+        let what = "a base with quantised weights cannot be written as a decision model";
+        return Err(Error::export(what)
             .at(&source.origin.base.path)
             .because("transformers would look for its settings where the model has none")
             .hint("name the same model in bfloat16 with `--base DIR`"));
@@ -71,8 +75,10 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
         _ => None,
     };
     let yes = noul_options(&head.labels);
-    let args = source.origin.past.template_args();
-    let template = template::write(&source.codec, &args, &head.labels, yes.is_some())
+    let template = check_labels(&head.labels)
+        .and_then(|()| {
+            template::write(&source.codec, source.template_args, &head.labels, yes.is_some())
+        })
         .map_err(|error| error.at(&source.origin.model.path))?;
     let zeros = vec![0.0; head.labels.len()];
     let bias = OwnedTensor {
@@ -160,6 +166,24 @@ fn decision(head: &ScoreHead, yes: Option<[&str; 2]>) -> Value {
     })
 }
 
+/// Refuses labels that no question can have as its options.
+fn check_labels(labels: &[String]) -> Result<()> {
+    let wrong = |label: &str, why: String| {
+        let what = format!("no question of a decision model can have the option `{label}`");
+        Err(Error::export(what).because(why))
+    };
+    let mut seen = BTreeSet::new();
+    for label in labels {
+        if let Some(token) = TAKEN_OUT.into_iter().find(|token| label.contains(token)) {
+            return wrong(label, format!("transformers takes `{token}` out of it"));
+        }
+        if !seen.insert(label) {
+            return wrong(label, "two labels have this name".to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// What the labels are to a question of the type `noul`, in their order; nothing where they are no
 /// answers to one.
 fn noul_options(labels: &[String]) -> Option<[&'static str; 2]> {
@@ -211,6 +235,7 @@ fn notes(rounding: &Rounding, element: Option<Element>, yes: bool) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshots::says;
 
     #[test]
     fn two_labels_that_say_yes_and_no_answer_a_question() {
@@ -221,6 +246,17 @@ mod tests {
         assert_eq!(found(["no", "true"]), None);
         assert_eq!(found(["large", "small"]), None);
         assert_eq!(noul_options(&["no".to_owned()]), None);
+    }
+
+    #[test]
+    fn labels_that_cannot_be_asked_for_are_refused() {
+        let check = |labels: &[&str]| {
+            check_labels(&labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>())
+        };
+        check(&["a", "A", "", "|mark|"]).unwrap();
+        says(check(&["a", "b", "a"]).unwrap_err(), snapbox::str![]);
+        says(check(&["a", "<|mark|>b"]).unwrap_err(), snapbox::str![]);
+        says(check(&["a<|split|>"]).unwrap_err(), snapbox::str![]);
     }
 
     #[test]

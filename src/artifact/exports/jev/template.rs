@@ -8,14 +8,16 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::data::{Codec, TEMPLATE_DATE};
-use crate::error::{Error, Result};
+use crate::data::{Codec, TEMPLATE_DATE, TemplateRenderer, TemplateText};
+use crate::error::{Error, ErrorCode, Result};
 
 /// The token before which the head reads.
 const MARK: &str = "<|mark|>";
 /// What `strftime` writes of a date, longer ones first: they hold the shorter ones.
-const DIRECTIVES: [&str; 15] =
-    ["%-d", "%-m", "%-H", "%d", "%m", "%y", "%Y", "%b", "%B", "%a", "%A", "%j", "%H", "%M", "%S"];
+const DIRECTIVES: [&str; 22] = [
+    "%-d", "%-m", "%-H", "%-I", "%d", "%e", "%m", "%y", "%Y", "%b", "%B", "%a", "%A", "%j", "%H",
+    "%I", "%M", "%S", "%p", "%D", "%F", "%T",
+];
 /// What a model may be handed by name though nobody says so.
 const THINKING: &str = "enable_thinking";
 /// A name that has no value, to take that of another.
@@ -90,7 +92,8 @@ impl Beginning {
 /// type.
 ///
 /// # Errors
-/// Those of the tokenizer, and when no template can begin a text as it does.
+/// Those of the tokenizer, when no template can begin a text as it does, and when what comes of it
+/// is no template: `args` may have names that are words of Jinja.
 pub fn write(
     codec: &Codec,
     args: &BTreeMap<String, Value>,
@@ -118,7 +121,19 @@ pub fn write(
         raise(&literal(&refused.into())),
         literal(&MARK.into())
     );
+    check(&out)?;
     Ok(out)
+}
+
+/// Whether it can be read.
+fn check(template: &str) -> Result<()> {
+    let text = TemplateText { source: template.to_owned(), origin: "template".to_owned() };
+    let Err(error) = TemplateRenderer::new(text, BTreeMap::new()) else { return Ok(()) };
+    if !matches!(error.code, ErrorCode::Template | ErrorCode::TemplateLimit) {
+        return Err(error);
+    }
+    let what = "no template of decisions can be made of the chat template and its arguments";
+    Err(error.causes.iter().fold(Error::export(what), |made, cause| made.because(cause)))
 }
 
 /// Refuses questions that the model cannot answer. The options are the labels: what others mean,
@@ -142,14 +157,15 @@ fn of_questions(labels: &[String], noul: bool) -> String {
 }
 
 /// The model's own template, with what it is handed in training in the place of what transformers
-/// hands it here. The line end before it belongs to the block there, and is not written.
+/// hands it here. The line end before it belongs to the block there, and is not written. What runs
+/// hand over by name comes last: one of the names may be that of what is asked here.
 fn of_conversations(source: &str, args: &BTreeMap<String, Value>) -> String {
-    let mut sets: Vec<(&str, String)> =
-        args.iter().map(|(name, value)| (name.as_str(), literal(value))).collect();
-    if source.contains(THINKING) && !args.contains_key(THINKING) {
+    let mut sets =
+        vec![("messages", "state".to_owned()), ("add_generation_prompt", "false".to_owned())];
+    if source.contains(THINKING) {
         sets.push((THINKING, UNDEFINED.to_owned()));
     }
-    sets.extend([("add_generation_prompt", "false".to_owned()), ("messages", "state".to_owned())]);
+    sets.extend(args.iter().map(|(name, value)| (name.as_str(), literal(value))));
     let sets: String =
         sets.iter().map(|(name, value)| format!("{{%- set {name} = {value} %}}")).collect();
     // Jinja takes the last line end of a template for that of its file.
@@ -158,14 +174,18 @@ fn of_conversations(source: &str, args: &BTreeMap<String, Value>) -> String {
     format!("{sets}\n{source}{{{{ \"\" -}}}}\n")
 }
 
-/// Templates that ask for the date are told the one that they are told in training.
+/// Templates that ask for the date are told the one that they are told in training, and refused a
+/// form of it that is not known here.
 fn date() -> String {
     let now = TEMPLATE_DATE.at(0, 0, 0, 0);
     let replaced = DIRECTIVES
         .map(|directive| format!("|replace(\"{directive}\", \"{}\")", now.strftime(directive)));
     format!(
-        "{{%- macro strftime_now(format) -%}}\n{{{{- format{} -}}}}\n{{%- endmacro -%}}\n",
-        replaced.concat()
+        "{{%- macro strftime_now(format) -%}}\n{{%- set written = format{} -%}}\n\
+         {{%- if \"%\" in written -%}}\n{}{{%- endif -%}}\n{{{{- written -}}}}\n\
+         {{%- endmacro -%}}\n",
+        replaced.concat(),
+        raise("\"the date cannot be written in this form: \" ~ format"),
     )
 }
 
@@ -252,6 +272,39 @@ mod tests {
         let template = date() + &of_conversations(source, &args);
         let messages = json!([{ "role": "user", "content": "a" }]);
         assert_eq!(written(&template, messages, &[]).unwrap(), "[26 Jul 2024]FalseFalseTrue");
+    }
+
+    #[test]
+    fn dates_are_written_as_in_training_or_refused() {
+        let messages = vec![json!({ "role": "user", "content": "" })];
+        let conversation = Conversation { messages, ..Conversation::default() };
+        for directive in DIRECTIVES {
+            let source = format!("{{{{ strftime_now('a {directive}') }}}}");
+            let own = ChatTemplate::new(&source, "template", BTreeMap::new()).unwrap();
+            let own = own.render(&Turns::new(&conversation), 1, false).unwrap();
+            assert_eq!(written(&(date() + &source), json!([]), &[]).unwrap(), own, "{directive}");
+        }
+        for format in ["%d %Q", "%%", "%-M"] {
+            let template = date() + &format!("{{{{ strftime_now('{format}') }}}}");
+            assert!(written(&template, json!([]), &[]).is_err(), "{format}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_be_that_of_what_is_asked() {
+        let args = [("state", "x y"), ("not_given", "z"), ("question", "b")];
+        let args = args.map(|(name, value)| (name.to_owned(), Value::from(value))).into();
+        let source = "{{ messages[0].content }} {{ state }} {{ enable_thinking is defined }}";
+        let messages = json!([{ "role": "user", "content": "a" }]);
+        let template = of_conversations(source, &args);
+        assert_eq!(written(&template, messages, &[]).unwrap(), "a x y False");
+    }
+
+    #[test]
+    fn names_that_are_words_of_jinja_are_refused() {
+        let args = BTreeMap::from([("none".to_owned(), Value::from(1))]);
+        let error = write(&codec(), &args, &labels(), false).unwrap_err();
+        crate::snapshots::says(error, snapbox::str![]);
     }
 
     #[test]
