@@ -19,14 +19,18 @@ use crate::train::prepare;
 /// The folder gets the rows that the run would train on, tokenised and packed, in the order in
 /// which it trains on them over all epochs (JSON Lines or Parquet, which `datasets` reads), and its
 /// settings under the names of the other tool. Settings that have no counterpart there are told one
-/// by one, and stand in the job. Nothing is trained. In the place of a configuration stands the name
-/// of a run, too. stdout gets the folder.
+/// by one, and stand in the job. Nothing is trained. In the place of a configuration stands the
+/// name of a run, too. stdout gets the folder.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
     /// The tool
-    #[arg(long = "to", value_name = "TOOL", value_parser = PossibleValuesParser::new(job_targets()))]
+    #[arg(
+        long = "to",
+        value_name = "TOOL",
+        value_parser = PossibleValuesParser::new(job_targets())
+    )]
     to: String,
     /// The form of the rows
     #[arg(long, value_name = "FORM", default_value = USUAL_ROWS_FORMAT,

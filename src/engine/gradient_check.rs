@@ -204,8 +204,8 @@ fn root_mean_square(numbers: impl Iterator<Item = f64>) -> f64 {
     (sum / f64::from(count.max(1))).sqrt()
 }
 
-/// So many tokens of the first row of a batch, or all: from its begin on, or up to some of its first
-/// targets where these come later.
+/// So many tokens of the first row of a batch, or all: from its begin on, or up to some of its
+/// first targets where these come later.
 pub fn first_tokens(batch: &Batch, wanted: usize) -> Batch {
     const TARGETS: usize = 32;
     let of_row = batch.targets.partition_point(|it| (it.index as usize) < batch.length);

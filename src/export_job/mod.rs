@@ -1,8 +1,8 @@
 //! A run as a job of another trainer, for who needs more than one device: the rows that it would
 //! train on, tokenised and packed, in their order, and its settings under the other's names.
 //!
-//! A tool is a file with its table of settings, and a line of [`TARGETS`]; a form of the rows is one
-//! in `rows`. What has no counterpart there is told by name.
+//! A tool is a file with its table of settings, and a line of [`TARGETS`]; a form of the rows is
+//! one in `rows`. What has no counterpart there is told by name.
 
 mod axolotl;
 mod rows;

@@ -2,15 +2,18 @@
 //! of large vocabularies are larger than what many GPUs can address at once. On the CPU it may be
 //! kept in the blocks of a file, from which rows and products are read.
 
+mod coded_table;
+
 use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 
+use self::coded_table::CodedTable;
 use crate::device::ComputeConfig;
 use crate::model::{Gradients, Parameter, TableFactors, TokenRows, Visitor};
 use crate::ops::cpu;
-use crate::ops::{CodedFactor, from_vec, host, indices, product, wide};
-use crate::weights::formats::{CodedMatrix, dequantised};
+use crate::ops::{from_vec, host, indices, product, wide};
+use crate::weights::formats::CodedMatrix;
 
 /// What stands between the path of a matrix and the number of its piece.
 const PIECE: char = '#';
@@ -33,44 +36,6 @@ pub struct VocabularyMatrix {
     token_rows: Option<TokenRows>,
     /// What an adapter adds to it.
     pub factors: Option<TableFactors>,
-}
-
-/// Rows that nothing trains, on the host.
-struct CodedTable {
-    codes: Arc<dyn CodedMatrix>,
-    /// Whether rows are rounded to bfloat16, as those of tensors are in that arithmetic.
-    rounds: bool,
-}
-
-impl CodedTable {
-    /// Rows in 32 bits, as a tensor.
-    fn tensor(&self, values: Vec<f32>) -> Tensor<2> {
-        let columns = self.codes.shape()[1];
-        let shape = [values.len() / columns, columns];
-        let rows = from_vec(values, shape, &Device::flex());
-        if self.rounds { wide(rows.cast(FloatDType::BF16)) } else { rows }
-    }
-
-    fn rows(&self, tokens: &Tensor<1, Int>) -> Tensor<2> {
-        let columns = self.codes.shape()[1];
-        let numbers = tokens.clone().into_data().convert::<i64>();
-        let numbers: Vec<i64> = numbers.try_into_vec().expect("converted to i64 just before");
-        let mut values = vec![0.0; numbers.len() * columns];
-        for (number, target) in numbers.iter().zip(values.chunks_exact_mut(columns)) {
-            let row = usize::try_from(*number).expect("tokens are numbers of rows");
-            self.codes.read(row, 0, target);
-        }
-        self.tensor(values)
-    }
-
-    /// What products take, as many rows of it at once as of numbers: their sums are the same.
-    fn factor(&self) -> CodedFactor {
-        CodedFactor { codes: Arc::clone(&self.codes), rows_at_once: TABLE_ROWS_AT_ONCE }
-    }
-
-    fn values(&self) -> Tensor<2> {
-        self.tensor(dequantised(self.codes.as_ref()))
-    }
 }
 
 impl VocabularyMatrix {

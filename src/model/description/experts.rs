@@ -174,8 +174,8 @@ impl ExpertsDescription {
         self.router.target(layer).into_iter().chain(ExpertMatrix::ALL.map(of_experts)).collect()
     }
 
-    /// Numbers of a token that tapes keep for the backward pass: gathered inputs, outputs before and
-    /// after their weights, and their sum.
+    /// Numbers of a token that tapes keep for the backward pass: gathered inputs, outputs before
+    /// and after their weights, and their sum.
     pub(super) fn taped(&self) -> usize {
         let scores = self.count + 2 * self.top_k;
         let norms = [self.before, self.router.input].iter().flatten().count();

@@ -1,6 +1,7 @@
 //! The dense models of Granite 4.0, which have the type of the hybrid ones: attention in every
 //! layer, and the MLP that all tokens share beside experts in those that have some, with one linear
-//! layer to gate and up. Reference: transformers `models/granitemoehybrid/modeling_granitemoehybrid.py`.
+//! layer to gate and up. Reference: transformers
+//! `models/granitemoehybrid/modeling_granitemoehybrid.py`.
 
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::ops::cpu::CachedKeys;
-use crate::ops::{Heads, from_vec, host};
+use crate::ops::cpu::{AsLhs, CachedKeys, Left, Number};
+use crate::ops::{AttentionConfig, Heads, from_vec, host};
 
 /// Keys and values of the tokens so far, of one block; only the last of them where there is a
 /// window.
@@ -52,6 +52,18 @@ impl KeyValueCache {
         let (keys, values) = (last(keys), last(values));
         self.0 = Held::Tensors(keys.clone(), values.clone());
         (keys, values)
+    }
+
+    /// Appends keys and values of all tokens of a prompt for the kernels of the CPU.
+    pub fn push_prompt<F: AsLhs>(&mut self, keys_values: &[Left<F>; 2], config: AttentionConfig) {
+        let cached = self.on_cpu(config.heads, F::ROUNDS);
+        for row in 0..keys_values[0].view().rows {
+            let numbers = |x: &Left<F>| -> Vec<f32> {
+                x.view().row(row).iter().map(|number| number.wide()).collect()
+            };
+            let [key, value] = keys_values.each_ref().map(numbers);
+            cached.push(&key, &value, config.window);
+        }
     }
 
     /// Keys and values of one text for the kernels of the CPU; new ones are rounded to bfloat16

@@ -245,14 +245,7 @@ impl AttentionOnCpu {
         let Some(own) = &saved.kv else { return };
         let heads = self.config.heads;
         if self.elsewhere.is_none() {
-            let (cached, rows) = (cache.on_cpu(heads, F::ROUNDS), own[0].view().rows);
-            for row in 0..rows {
-                let [k, v] = own
-                    .each_ref()
-                    .map(|x| x.view().row(row).iter().map(|x| x.wide()).collect::<Vec<f32>>());
-                cached.push(&k, &v, self.config.window);
-            }
-            return;
+            return cache.push_prompt(own, self.config);
         }
         let [k, v] = own.each_ref().map(|x| {
             let rows = x.view().rows;
