@@ -115,9 +115,15 @@ fn a_conversation_has_the_reward_that_its_run_gave_it() {
         format!("{}\n", json!({ "messages": turns }))
     };
     run.write("asked.jsonl", &(conversation(good) + &conversation(bad)));
-    let of = "data.train.0.path=pairs.jsonl";
-    let sets = ["train.objective=reward", "data.val_size=0", "eval.every_steps=1"];
-    let sets = [on(of, &sets), vec!["--set", "data.validation=[{path=\"one.jsonl\"}]"]].concat();
+    let sets = [
+        "data.train.0.path=pairs.jsonl",
+        "data.validation=[{path=\"one.jsonl\"}]",
+        "data.max_seq_len=256",
+        "train.objective=reward",
+        "eval.every_steps=1",
+        "eval.prompts=[]",
+    ];
+    let sets = sets.map(|set| ["--set", set]).concat();
     run.succeeds(&train("lora.toml", "name=reward", &sets));
     let lines =
         run.succeeds(&["classify", "checkpoints/reward/artifact", "asked.jsonl", "--jsonl"]);
