@@ -9,7 +9,7 @@ use crate::adapters::{self, Adapter};
 use crate::config::{self, Loaded, Overlong, Reuse, RunConfig, TrainOn, ValSize};
 use crate::data::AddedTokens;
 use crate::document::{Effect, KeyTable, Override};
-use crate::engine::optimizers;
+use crate::engine::{optimizers, parameter_group_keys};
 use crate::error::{Error, Result};
 use crate::objectives::{self, Objective, Records, RolloutConfig};
 use crate::trackers;
@@ -21,6 +21,7 @@ pub static KEYS: LazyLock<KeyTable> = LazyLock::new(|| {
         adapters::keys(),
         formats::keys(),
         optimizers::keys(),
+        parameter_group_keys(),
         objectives::keys(),
         trackers::keys(),
     ];

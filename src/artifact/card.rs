@@ -14,6 +14,7 @@ use crate::adapters::Label;
 use crate::config::ScoreHead;
 use crate::files::{Digest, FileEntry};
 use crate::hub::ModelDirectory;
+use crate::objectives::LABELLING_TASK;
 
 /// What only an export as a decision model of transformers has.
 pub const DECISION_FILE: &str = "decision.json";
@@ -346,7 +347,7 @@ impl Card {
     /// What the hub calls what it does. A reward model is to it a classifier with one label.
     fn task(&self) -> &'static str {
         match &self.head {
-            Some(_) => "text-classification",
+            Some(_) => LABELLING_TASK,
             None => "text-generation",
         }
     }

@@ -274,9 +274,95 @@ fn what_scores_labels_is_a_classifier_to_the_hub() {
 #[test]
 fn an_adapter_that_scores_labels_says_how_it_is_used() {
     let head = Some(head(Some(ProblemType::SingleLabel), &["`no` | \n", "yes"], 1.5));
-    says(used(&Card { head, ..card() }.to_markdown()), snapbox::str![]);
+    says(
+        used(&Card { head, ..card() }.to_markdown()),
+        snapbox::str![[r#"
+
+```
+firebrand classify . texts.txt
+```
+
+```python
+import json
+
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+with open("score_head.json", encoding="utf-8") as file:
+    id2label = dict(enumerate(json.load(file)["labels"]))
+model = AutoPeftModelForSequenceClassification.from_pretrained(".", id2label=id2label)
+model.config.get_text_config().pad_token_id = None  # the last token counts
+tokenizer = AutoTokenizer.from_pretrained(".")
+inputs = tokenizer("...", return_tensors="pt")
+with torch.no_grad():
+    scores = model(**inputs).logits[0].float()
+values = (scores / 1.5).softmax(-1).tolist()
+print({name: values[number] for number, name in model.config.id2label.items()})
+```
+
+PEFT looks for the base model where `adapter_config.json` says. transformers warns of a new `score.weight`:
+the adapter brings it.
+
+Several texts at once require a `pad_token_id`; the score of each is then that of its last token
+that is not the padding one.
+
+A conversation is written out by the chat template, where the model has one:
+
+```python
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
+```
+
+Scores are divided by the temperature `1.5`, which was fitted on
+held-out texts (`score_head.json`). The pipeline `text-classification` of transformers does not know it.
+
+| `id2label` | |
+|---:|---|
+| 0 | `` `no` \| ⏎ `` |
+| 1 | `yes` |
+
+"#]],
+    );
     let head = Some(ScoreHead::single_score());
-    says(used(&Card { head, ..card() }.to_markdown()), snapbox::str![]);
+    says(
+        used(&Card { head, ..card() }.to_markdown()),
+        snapbox::str![[r#"
+
+```
+firebrand classify . texts.txt
+```
+
+```python
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForSequenceClassification.from_pretrained(".", num_labels=1)
+model.config.get_text_config().pad_token_id = None  # the last token counts
+tokenizer = AutoTokenizer.from_pretrained(".")
+inputs = tokenizer("...", return_tensors="pt")
+with torch.no_grad():
+    scores = model(**inputs).logits[0].float()
+print(scores.item())
+```
+
+PEFT looks for the base model where `adapter_config.json` says. transformers warns of a new `score.weight`:
+the adapter brings it.
+
+Several texts at once require a `pad_token_id`; the score of each is then that of its last token
+that is not the padding one.
+
+The better an answer, the higher its score; only scores of answers to the same prompt can be
+compared.
+
+A conversation is written out by the chat template, where the model has one:
+
+```python
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
+```
+
+"#]],
+    );
 }
 
 #[test]
@@ -285,8 +371,80 @@ fn a_whole_model_that_scores_labels_says_how_it_is_used() {
         let head = Some(head(Some(problem_type), labels, temperature));
         Card { relation: Relation::Finetune, head, ..card() }.to_markdown()
     };
-    says(used(&of(ProblemType::MultiLabel, &["red", "round"], 0.75)), snapbox::str![]);
-    says(used(&of(ProblemType::Regression, &["LABEL_0"], 1.0)), snapbox::str![]);
+    says(
+        used(&of(ProblemType::MultiLabel, &["red", "round"], 0.75)),
+        snapbox::str![[r#"
+
+```
+firebrand classify . texts.txt
+```
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained(".")
+model.config.get_text_config().pad_token_id = None  # the last token counts
+tokenizer = AutoTokenizer.from_pretrained(".")
+inputs = tokenizer("...", return_tensors="pt")
+with torch.no_grad():
+    scores = model(**inputs).logits[0].float()
+values = (scores / 0.75).sigmoid().tolist()
+print({name: values[number] for number, name in model.config.id2label.items()})
+```
+
+Several texts at once require a `pad_token_id`; the score of each is then that of its last token
+that is not the padding one.
+
+A conversation is written out by the chat template, where the model has one:
+
+```python
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
+```
+
+Scores are divided by the temperature `0.75`, which was fitted on
+held-out texts (`score_head.json`). The pipeline `text-classification` of transformers does not know it.
+
+| `id2label` | |
+|---:|---|
+| 0 | `red` |
+| 1 | `round` |
+
+"#]],
+    );
+    says(
+        used(&of(ProblemType::Regression, &["LABEL_0"], 1.0)),
+        snapbox::str![[r#"
+
+```
+firebrand classify . texts.txt
+```
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained(".")
+model.config.get_text_config().pad_token_id = None  # the last token counts
+tokenizer = AutoTokenizer.from_pretrained(".")
+inputs = tokenizer("...", return_tensors="pt")
+with torch.no_grad():
+    scores = model(**inputs).logits[0].float()
+values = scores.tolist()
+print({name: values[number] for number, name in model.config.id2label.items()})
+```
+
+Several texts at once require a `pad_token_id`; the score of each is then that of its last token
+that is not the padding one.
+
+A conversation is written out by the chat template, where the model has one:
+
+```python
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
+```
+
+"#]],
+    );
     let many: Vec<String> = (0..103).map(|number| format!("label {number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let text = of(ProblemType::SingleLabel, &many, 1.0);
@@ -303,5 +461,24 @@ fn a_decision_model_says_how_it_is_asked() {
     for part in ["library_name: transformers\npipeline_tag: text-classification", "model:merge:"] {
         assert!(front.contains(part), "{part}\n{text}");
     }
-    says(used(&text), snapbox::str![]);
+    says(
+        used(&text),
+        snapbox::str![[r#"
+
+With transformers from 5.24 on, as a decision model (`JevForDecision`):
+
+```python
+from transformers import pipeline
+
+decide = pipeline("decision", model=".")
+labels = decide.decision_config.labels["choice"]
+question = {"type": "choice", "criteria": dict.fromkeys(labels)}
+print(decide({"state": "...", "questions": {"label": question}}))
+```
+
+`state` is a text, or a list of messages where the model has a chat template. The options are all labels,
+in their order; others are refused. What a question says besides is not read.
+
+"#]],
+    );
 }

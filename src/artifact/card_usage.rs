@@ -6,6 +6,7 @@ use super::card::Card;
 use super::markup::code;
 use super::score_head;
 use crate::config::{ProblemType, ScoreHead};
+use crate::objectives::LABELLING_TASK;
 
 /// transformers takes the last token that is not the padding one, which may be the end of a text.
 const BATCHES: &str = "
@@ -81,7 +82,7 @@ impl Card {
             writeln!(
                 out,
                 "\nScores are divided by the temperature `{temperature}`, which was fitted on\n\
-                 held-out texts (`{file}`). The pipeline `text-classification` of transformers \
+                 held-out texts (`{file}`). The pipeline `{LABELLING_TASK}` of transformers \
                  does not know it."
             )?;
         }

@@ -261,6 +261,11 @@ mod tests {
         let args = "{ \"a = 1 %}{{ b\" = 1 }".to_owned();
         let resolved = [("data.template_args".to_owned(), args)].into();
         let past = Past { resolved, ..Past::default() };
-        says(past.template_args().unwrap_err().to_string(), snapbox::str![]);
+        says(
+            past.template_args().unwrap_err().to_string(),
+            snapbox::str![
+                "error[lineage]: `data.template_args.a = 1 %}{{ b` is no name that a template can ask for"
+            ],
+        );
     }
 }

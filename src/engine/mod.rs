@@ -38,7 +38,7 @@ pub use memory::{
 pub use micro_batch_split::MicroBatchSplit;
 pub use optimizer_state::{OptimizerState, ParameterRule, ParameterRules, StateByPath};
 pub use optimizers::Optimizer;
-pub use parameter_groups::ParameterGroups;
+pub use parameter_groups::{ParameterGroups, keys as parameter_group_keys};
 pub use profile::{StepLaunches, step_launches};
 pub use schedule::{Schedule, Shape, learning_rate};
 pub use sizes::Size;

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use crate::adapters::module_pattern;
 use crate::document::Values;
-use crate::document::key::{DefaultValue, Key, Range, TextRule, ValueKind};
+use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, TextRule, ValueKind};
 use crate::engine::optimizer_state::{ParameterRule, ParameterRules};
 use crate::engine::optimizers::UpdatedParameter;
 use crate::error::{Error, Result, nearest};
@@ -24,8 +24,13 @@ const PATTERN: TextRule = TextRule {
     hint: |_| None,
 };
 
+/// The settings of groups.
+pub fn keys() -> Vec<OwnedKeys> {
+    vec![OwnedKeys::last("train", KEYS)]
+}
+
 /// The groups; the last key of `[train]`.
-pub(super) const KEYS: &[Key] = &[Key::new(
+const KEYS: &[Key] = &[Key::new(
     NAME,
     ValueKind::Tables { keys: GROUP, may_be_empty: true },
     DefaultValue::Absent("all parameters have the rate and the weight decay of the run"),

@@ -17,6 +17,9 @@ use crate::document::key::{DefaultValue, Key, NameRule, Range, ValueKind};
 use crate::error::{Error, Result, nearest};
 use crate::model::Gradients;
 
+/// What the hub, and pipelines of transformers, call what a head of labels does.
+pub const TASK: &str = "text-classification";
+
 pub(super) const ENTRY: ObjectiveEntry = ObjectiveEntry {
     name: "classification",
     section: Some(section(

@@ -27,6 +27,7 @@ mod classification;
 mod reward_model;
 mod score_layer;
 
+pub use classification::TASK as LABELLING_TASK;
 pub use cross_entropy::{
     LossSum, Scales, Targets, next_token_backward, next_token_loss, next_token_scores, top_tokens,
 };
@@ -344,6 +345,11 @@ pub fn hint_of_pairs() -> String {
     let others: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     let others = others.join(", ");
     format!("`train.objective = \"{first}\"` trains on both answers, and so do {others}")
+}
+
+/// A hint of how a head of labels is trained.
+pub fn hint_of_labels() -> String {
+    format!("`train.objective = \"{}\"` trains one", classification::ENTRY.name)
 }
 
 /// The objectives that learn from pairs of answers and compare with no base model, for a hint.

@@ -5,10 +5,8 @@ use burn::tensor::Tensor;
 
 #[cfg(not(feature = "gpu"))]
 pub use self::without_gpu::DeviceCodes;
-use crate::device::ComputeConfig;
 #[cfg(feature = "gpu")]
 pub use crate::ops::gpu::DeviceCodes;
-use crate::ops::project;
 
 /// A matrix `[out, in]` that stays as it is.
 #[derive(Debug, Clone)]
@@ -43,36 +41,6 @@ impl From<&FrozenMatrix> for crate::ops::gpu::Constant {
             FrozenMatrix::Codes(codes) => Self::Codes(codes.clone()),
         }
     }
-}
-
-/// `x · wᵀ` for `x: [tokens, in]` and `w: [out, in]`, no more at once than the device takes.
-pub fn project_frozen(x: Tensor<2>, weight: &FrozenMatrix, computing: ComputeConfig) -> Tensor<2> {
-    match weight {
-        FrozenMatrix::Numbers(numbers) => project(x, numbers.clone(), computing),
-        FrozenMatrix::Codes(codes) => project_codes(x, codes, computing),
-    }
-}
-
-/// The same of codes.
-#[cfg(feature = "gpu")]
-fn project_codes(x: Tensor<2>, codes: &DeviceCodes, computing: ComputeConfig) -> Tensor<2> {
-    use crate::ops::gpu::{Constant, constant_product};
-    let ([tokens, inner], [outputs, _]) = (x.dims(), codes.dims());
-    let rows = computing.limits.rows_of_product(inner, outputs);
-    let part = |x: Tensor<2>| {
-        constant_product(x, Constant::Codes(codes.clone()), computing.arithmetic.factors())
-    };
-    if tokens <= rows {
-        return part(x);
-    }
-    let parts = (0..tokens).step_by(rows);
-    let parts = parts.map(|first| part(x.clone().narrow(0, first, rows.min(tokens - first))));
-    Tensor::cat(parts.collect(), 0)
-}
-
-#[cfg(not(feature = "gpu"))]
-fn project_codes(_: Tensor<2>, codes: &DeviceCodes, _: ComputeConfig) -> Tensor<2> {
-    codes.values()
 }
 
 /// Constants `[out, in]` of one width as the matrix that they are below each other: numbers that

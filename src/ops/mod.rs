@@ -32,14 +32,16 @@ pub use convolution::{causal_convolution, convolution_step};
 pub use delta_rule::{
     DeltaInputs, NORM_EPSILON, delta_step, gated_delta_rule, gated_delta_rule_with_state, log_decay,
 };
-pub use frozen::{DeviceCodes, FrozenMatrix, lying_together, project_frozen};
+pub use frozen::{DeviceCodes, FrozenMatrix, lying_together};
 pub use gate::{gate, gate_beside, gate_factor};
 pub use given::GivenGradients;
 pub use norm::{rms_norm, rms_norm_backward, rms_norm_factor};
 pub use options::{
     Activation, AttentionConfig, DeltaHeads, Heads, LogitConfig, QueryScale, RopeScaling,
 };
-pub use product::{HalfProduct, LowRankFactors, low_rank, low_rank_together, product, project};
+pub use product::{
+    HalfProduct, LowRankFactors, low_rank, low_rank_together, product, project, project_frozen,
+};
 pub use reading::{Reading, begin_reading};
 pub use rotary::{Angles, Frequencies, Rotary, rotate, rotate_beside};
 pub use sequences::CHUNK;

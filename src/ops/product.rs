@@ -11,7 +11,7 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
 use crate::device::{Arithmetic, ComputeConfig};
-use crate::ops::{FrozenMatrix, cpu, wide};
+use crate::ops::{DeviceCodes, FrozenMatrix, cpu, wide};
 
 /// Products with factors in 16 bits and results in 32.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
@@ -180,6 +180,36 @@ pub fn low_rank_together(
         let _ = (x, weight, all, computing);
         None
     }
+}
+
+/// `x · wᵀ` for `x: [tokens, in]` and `w: [out, in]`, no more at once than the device takes.
+pub fn project_frozen(x: Tensor<2>, weight: &FrozenMatrix, computing: ComputeConfig) -> Tensor<2> {
+    match weight {
+        FrozenMatrix::Numbers(numbers) => project(x, numbers.clone(), computing),
+        FrozenMatrix::Codes(codes) => project_codes(x, codes, computing),
+    }
+}
+
+/// The same of codes.
+#[cfg(feature = "gpu")]
+fn project_codes(x: Tensor<2>, codes: &DeviceCodes, computing: ComputeConfig) -> Tensor<2> {
+    use crate::ops::gpu::{Constant, constant_product};
+    let ([tokens, inner], [outputs, _]) = (x.dims(), codes.dims());
+    let rows = computing.limits.rows_of_product(inner, outputs);
+    let part = |x: Tensor<2>| {
+        constant_product(x, Constant::Codes(codes.clone()), computing.arithmetic.factors())
+    };
+    if tokens <= rows {
+        return part(x);
+    }
+    let parts = (0..tokens).step_by(rows);
+    let parts = parts.map(|first| part(x.clone().narrow(0, first, rows.min(tokens - first))));
+    Tensor::cat(parts.collect(), 0)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn project_codes(_: Tensor<2>, codes: &DeviceCodes, _: ComputeConfig) -> Tensor<2> {
+    codes.values()
 }
 
 #[cfg(test)]

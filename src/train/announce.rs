@@ -50,7 +50,10 @@ impl Prepared<'_> {
             fact("teacher", line);
         }
         fact("trainable", trainable_of(self.trained.count, all));
-        for (group, count) in parameter_rules::described(self).unwrap_or_default() {
+        for (group, count) in
+            parameter_rules::described((self.config, self.adapter.as_deref()), &self.description)
+                .unwrap_or_default()
+        {
             fact("group", format!("{} of {group}", millions(count)));
         }
         fact("device", format!("{}: {}", self.opened.name, self.opened.reason));

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::{Description, texts_at_once};
 use crate::objectives;
-use crate::train::gradient_check;
+use crate::train::checked_tokens;
 
 /// How a micro-batch is divided so that no tensor is larger than the device takes.
 ///
@@ -82,7 +82,7 @@ pub fn in_steps(
     Workload {
         saves: (1..total_steps).contains(&config.checkpoint.every_steps),
         several_steps: total_steps > 1,
-        checked: gradient_check::tokens(&work, (config, description), total_steps),
+        checked: checked_tokens::tokens(&work, (config, description), total_steps),
         ..work
     }
 }

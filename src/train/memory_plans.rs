@@ -1,7 +1,7 @@
 //! Ways to make the same step in less memory, the fastest first. On the CPU all of them give the
 //! same bytes; on a GPU, sums of fewer rows are rounded in another order.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::adapters::{self, Adapter};
 use crate::config::{MemoryChoice, Recompute, RunConfig};
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::model::{Description, LM_HEAD, Streamed};
 use crate::objectives;
+use crate::train::memory_plan::MemoryPlan;
 use crate::train::step_time::{StepProducts, tokens_per_second};
 use crate::train::{frozen_weights, memory_fit};
 use crate::weights::formats::WeightFormat;
@@ -53,58 +54,6 @@ static PLANS: [NamedPlan; 6] = [
     NamedPlan { choice: MemoryChoice::StreamedTables, streamed: Some(Streamed::Tables), ..SMALL },
     NamedPlan { choice: MemoryChoice::Streamed, streamed: Some(Streamed::All), ..SMALL },
 ];
-
-/// What is held in memory at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct MemoryPlan {
-    /// What is computed again in the backward pass.
-    #[serde(serialize_with = "by_name")]
-    pub recompute: Recompute,
-    /// Target tokens whose logits are held at once.
-    pub loss_chunk_tokens: usize,
-    /// Rows of a micro-batch that are computed at once.
-    pub rows: usize,
-    /// Which frozen matrices are left on disk, and are in memory while they are multiplied with.
-    #[serde(serialize_with = "which")]
-    pub streamed: Option<Streamed>,
-}
-
-fn by_name<S: Serializer>(recompute: &Recompute, to: S) -> std::result::Result<S::Ok, S::Error> {
-    to.serialize_str(recompute.name())
-}
-
-#[expect(clippy::ref_option)] // serde hands a field over so
-fn which<S: Serializer>(
-    streamed: &Option<Streamed>,
-    to: S,
-) -> std::result::Result<S::Ok, S::Error> {
-    to.serialize_str(match streamed {
-        None => "none",
-        Some(Streamed::Tables) => "tables",
-        Some(Streamed::All) => "all",
-    })
-}
-
-impl MemoryPlan {
-    /// In words.
-    pub fn about(&self) -> String {
-        let layers = match self.recompute {
-            Recompute::None => "nothing computed again",
-            Recompute::Layers => "layers computed again",
-        };
-        let rows = match self.rows {
-            1 => "1 row".to_owned(),
-            rows => format!("{rows} rows"),
-        };
-        let chunk = self.loss_chunk_tokens;
-        let streamed = match self.streamed {
-            None => "",
-            Some(Streamed::Tables) => ", embedding and output head on disk",
-            Some(Streamed::All) => ", frozen weights on disk",
-        };
-        format!("{layers}, logits of {chunk} target tokens and {rows} at once{streamed}")
-    }
-}
 
 /// A plan, and what it takes.
 #[derive(Debug, Clone, Serialize)]

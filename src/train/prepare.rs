@@ -24,7 +24,8 @@ use crate::random::Stream;
 use crate::train::approval::Approval;
 use crate::train::base_signature::{BaseSignature, base_signature};
 use crate::train::head::{self, RunHead};
-use crate::train::memory_plans::{self, MemoryPlan, MemoryPlans};
+use crate::train::memory_plan::MemoryPlan;
+use crate::train::memory_plans::{self, MemoryPlans};
 use crate::train::read_data::{batches_read, data_bytes, planned, read_data};
 use crate::train::resident::{self, BaseKey};
 use crate::train::schedule_of::schedule_of;
@@ -259,7 +260,11 @@ impl Prepared<'_> {
             None => adapters::unfreeze_all(&mut loaded.model),
         }
         let mut trainer = Trainer::new(loaded.model, self.step_settings(), self.optimizer());
-        let rules = parameter_rules::of(self, &mut trainer.model)?;
+        let rules = parameter_rules::of(
+            (self.config, self.adapter.as_deref()),
+            &self.description,
+            &mut trainer.model,
+        )?;
         trainer.optimizer.set_rules(rules);
         trainer.objective = objectives::chosen(&self.config.owned);
         trainer.micro_batch_split = self

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::mxfp4::{self, TWICE, half_power};
+use super::e2m1::{BLOCK_BYTES, TWICE, half_power};
 
 /// Numbers of a part: what shares a scale, or more of them.
 const PART: usize = 32;
@@ -383,7 +383,7 @@ impl Blocks for Q6K {
 struct Mxfp4;
 
 impl Blocks for Mxfp4 {
-    const BYTES: usize = 1 + mxfp4::BLOCK_BYTES;
+    const BYTES: usize = 1 + BLOCK_BYTES;
 
     /// Twelve times half the power is finite then.
     fn finite(block: &[u8]) -> bool {

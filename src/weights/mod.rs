@@ -7,6 +7,7 @@ pub mod blockwise;
 mod coded_headers;
 mod coded_matrix;
 pub mod dynamic;
+mod e2m1;
 mod element;
 pub mod formats;
 pub mod ggml;

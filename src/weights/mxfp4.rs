@@ -8,28 +8,13 @@ use crate::error::Result;
 use crate::weights::coded_matrix::CodedMatrix;
 use crate::weights::{HEADER, Packed, Packing, SpillFile, StoredBytes};
 
-/// Numbers of a block.
-pub const BLOCK: usize = 32;
-/// Bytes of the numbers of a block.
-pub const BLOCK_BYTES: usize = BLOCK / 2;
+pub use super::e2m1::{BLOCK, BLOCK_BYTES};
 /// The scale that stands for no number.
 const NO_NUMBER: u8 = 255;
 
 /// What the four bits mean: a sign, two bits of exponent, one of mantissa.
 const VALUES: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
-
-/// Twice the same as whole numbers, as ggml has them: zero has no sign there.
-pub(super) const TWICE: [i32; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
-
-/// Half of two to the power of the scale less 127.
-#[inline(always)]
-pub(super) fn half_power(scale: u8) -> f32 {
-    match scale {
-        0 | 1 => f32::from_bits(0x0020_0000 << scale), // below the smallest normal number
-        _ => f32::from_bits(u32::from(scale - 1) << 23),
-    }
-}
 
 /// The codes of several matrices of the same shape `[rows, columns]`, one after the other.
 #[derive(Debug, Clone)]

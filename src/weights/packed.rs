@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use half::f16;
 
+use super::e2m1;
 use super::ggml::TensorType;
-use super::mxfp4;
 
 /// Words before the codes: how many numbers there are, and what else the packing needs to know.
 pub const HEADER: usize = 2;
@@ -33,7 +33,8 @@ pub enum Packing {
         /// Whether the lower four of 16 bytes come first, and not of each byte.
         halves: bool,
     },
-    /// Eight bits with a sign, a scale for each row. The header has the columns.
+    /// Eight bits with a sign, a scale for each row behind what all are multiplied with at last.
+    /// The header has the columns.
     Rows,
     /// Blocks of ggml's type of this name, and so are the others.
     Q4_0,
@@ -90,7 +91,7 @@ impl Packed {
     /// Of whole blocks of a type of ggml.
     pub fn of_blocks(kind: &TensorType, bytes: &[u8]) -> Option<Self> {
         let Some(BlockLayout { packing, scales, codes }) = layout(kind) else {
-            return (kind.bytes == 1 + mxfp4::BLOCK_BYTES).then(|| Self::of_powers(bytes))?;
+            return (kind.bytes == 1 + e2m1::BLOCK_BYTES).then(|| Self::of_powers(bytes))?;
         };
         let mut packed = Self::new(packing, [bytes.len() / kind.bytes * kind.block, 0])?;
         packed.words.reserve_exact(bytes.len() / kind.bytes * codes.len() / WORD);
@@ -104,15 +105,15 @@ impl Packed {
 
     /// Of blocks of a byte for a power, and codes.
     fn of_powers(bytes: &[u8]) -> Option<Self> {
-        let blocks = bytes.as_chunks::<{ 1 + mxfp4::BLOCK_BYTES }>().0;
-        let split = HEADER + blocks.len() * mxfp4::BLOCK_BYTES / WORD;
+        let blocks = bytes.as_chunks::<{ 1 + e2m1::BLOCK_BYTES }>().0;
+        let split = HEADER + blocks.len() * e2m1::BLOCK_BYTES / WORD;
         let packing = Packing::Powers { halves: true };
-        let mut packed = Self::new(packing, [blocks.len() * mxfp4::BLOCK, split])?;
+        let mut packed = Self::new(packing, [blocks.len() * e2m1::BLOCK, split])?;
         blocks.iter().for_each(|block| packed.extend(&block[1..]));
         packed.extend(&blocks.iter().map(|block| block[0]).collect::<Vec<_>>());
         #[expect(clippy::cast_precision_loss)] // they are small
-        packed.scales.extend(mxfp4::TWICE.map(|number| number as f32));
-        packed.scales.extend((0..=u8::MAX).map(mxfp4::half_power));
+        packed.scales.extend(e2m1::TWICE.map(|number| number as f32));
+        packed.scales.extend((0..=u8::MAX).map(e2m1::half_power));
         Some(packed)
     }
 }

@@ -89,7 +89,7 @@ fn the_estimate_is_near_the_peak() {
     }
     // Models of this size weigh as much as what a process has for itself, which systems decide,
     // and which grows where the machine is busy; `benches/memory_plans.py` has narrow bounds.
-    assert!(ratios.iter().all(|(.., ratio)| (0.6..=1.4).contains(ratio)), "{ratios:.2?}");
+    assert!(ratios.iter().all(|(.., ratio)| (0.5..=1.4).contains(ratio)), "{ratios:.2?}");
 }
 
 /// The fastest first.

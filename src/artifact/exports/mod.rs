@@ -21,6 +21,7 @@ use crate::data::Codec;
 use crate::error::{Context, Error, Result};
 use crate::files::{FileEntry, NewFile, create_dir_new, failed, hash_tree, read_bytes, remove_dir};
 use crate::model::{CheckpointNames, Description, ModelJson, inspect};
+use crate::objectives;
 
 /// A format.
 pub trait Export: Sync {
@@ -170,7 +171,7 @@ fn refuse_scores(contents: &Contents, format: &str, model: &Path) -> Result<()> 
     Err(Error::export(what)
         .at(model)
         .because(format!("this one scores {scores}"))
-        .hint("`train.objective = \"classification\"` trains one"))
+        .hint(objectives::hint_of_labels()))
 }
 
 /// Writes an adapter by itself.

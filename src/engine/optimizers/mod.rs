@@ -4,7 +4,6 @@ use burn::tensor::Tensor;
 
 use crate::document::key::{DefaultValue, Key, OwnedKeys, Range, ValueKind};
 use crate::document::{Value, Values, set_defaults};
-use crate::engine::parameter_groups;
 
 mod adafactor;
 mod adamw;
@@ -180,7 +179,6 @@ pub fn keys() -> Vec<OwnedKeys> {
         ..OwnedKeys::within("train", BEFORE, entry.keys)
     }));
     all.push(OwnedKeys::within("train", BEFORE, MORE));
-    all.push(OwnedKeys::last("train", parameter_groups::KEYS));
     all
 }
 

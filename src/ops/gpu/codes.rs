@@ -13,7 +13,7 @@ use super::launch::{UNITS, elem, empty};
 use super::parts::{count, groups, places, takes_parts};
 use super::{cube, plain};
 use crate::ops::from_vec;
-use crate::weights::formats::{CodedMatrix, INT8_INVERSE};
+use crate::weights::formats::CodedMatrix;
 use crate::weights::{HEADER, Packed, Packing};
 
 /// Parts that a kernel is made for at most: queries, keys and values.
@@ -146,7 +146,7 @@ fn number_at(
         Packing::Powers { halves } => of_powers(words, scales, place, halves),
         Packing::Rows => {
             let code = signed(byte(words, HEADER, place));
-            code * scales[place / words[1] as usize] * f32::new(INT8_INVERSE)
+            code * scales[1 + place / words[1] as usize] * scales[0]
         }
         Packing::Q4_0 => of_small_block(words, scales, place, false, false),
         Packing::Q4_1 => of_small_block(words, scales, place, false, true),

@@ -15,7 +15,7 @@ use crate::weights::{Packed, Packing, SpillFile, StoredBytes};
 /// The largest code.
 const LARGEST: f32 = 127.0;
 /// Its inverse, rounded, with which bitsandbytes multiplies.
-pub const INVERSE: f32 = 1.0 / LARGEST;
+const INVERSE: f32 = 1.0 / LARGEST;
 
 /// The entry.
 #[derive(Debug)]
@@ -114,6 +114,8 @@ impl CodedMatrix for Matrix {
     fn packed(&self) -> Option<Vec<Packed>> {
         let mut packed = Packed::new(Packing::Rows, [self.rows * self.columns, self.columns])?;
         packed.extend(&self.codes());
+        // A number that the kernel reads, and no constant that a driver may multiply by first.
+        packed.scales.push(INVERSE);
         packed.scales.extend(&self.absmax[self.first..][..self.rows]);
         Some(vec![packed])
     }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use burn::tensor::FloatDType;
 
-pub use self::int8::INVERSE as INT8_INVERSE;
 use crate::document::key::{DefaultValue, Key, OwnedKeys, ValueKind};
 use crate::document::{Effect, Values};
 pub use crate::weights::coded_matrix::{CodedMatrix, Joined, dequantised};

@@ -98,7 +98,7 @@ check it:  firebrand verify out
 {%- if state is string -%}
 {{- state -}}
 {%- elif state is sequence and state is not mapping -%}
-{%- set add_generation_prompt = false %}{%- set messages = state %}
+{%- set messages = state %}{%- set add_generation_prompt = false %}
 {%- if messages[0].role == 'system' %}
     {{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}
 {%- endif %}

@@ -114,7 +114,7 @@ error[model]: `num_local_experts` asks for experts, which models of `granitemoeh
 hint: the dense models of Granite 4.0 are Micro, 1B and 350M, those without an `h` in their names
 error[model]: `num_local_experts` asks for experts, which models of `granitemoehybrid` here do not have
   at config.json
-  because it is missing, which means 8
+  because it is null, which is no number
 
 hint: the dense models of Granite 4.0 are Micro, 1B and 350M, those without an `h` in their names
 error[model]: `layer_types` asks for layers of Mamba, which are not supported

@@ -254,9 +254,27 @@ mod tests {
             check_labels(&labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>())
         };
         check(&["a", "A", "", "|mark|"]).unwrap();
-        says(check(&["a", "b", "a"]).unwrap_err(), snapbox::str![]);
-        says(check(&["a", "<|mark|>b"]).unwrap_err(), snapbox::str![]);
-        says(check(&["a<|split|>"]).unwrap_err(), snapbox::str![]);
+        says(
+            check(&["a", "b", "a"]).unwrap_err(),
+            snapbox::str![[r#"
+error[export]: no question of a decision model can have the option `a`
+  because two labels have this name
+"#]],
+        );
+        says(
+            check(&["a", "<|mark|>b"]).unwrap_err(),
+            snapbox::str![[r#"
+error[export]: no question of a decision model can have the option `<|mark|>b`
+  because transformers takes `<|mark|>` out of it
+"#]],
+        );
+        says(
+            check(&["a<|split|>"]).unwrap_err(),
+            snapbox::str![[r#"
+error[export]: no question of a decision model can have the option `a<|split|>`
+  because transformers takes `<|split|>` out of it
+"#]],
+        );
     }
 
     #[test]

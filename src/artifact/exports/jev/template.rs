@@ -304,7 +304,13 @@ mod tests {
     fn names_that_are_words_of_jinja_are_refused() {
         let args = BTreeMap::from([("none".to_owned(), Value::from(1))]);
         let error = write(&codec(), &args, &labels(), false).unwrap_err();
-        crate::snapshots::says(error, snapbox::str![]);
+        crate::snapshots::says(
+            error,
+            snapbox::str![[r#"
+error[export]: no template of decisions can be made of the chat template and its arguments
+  because cannot assign to reserved variable name none
+"#]],
+        );
     }
 
     #[test]

@@ -195,13 +195,15 @@ impl Keys<'_> {
         let q: [&[f32]; QUERIES] = std::array::from_fn(|query| &q[query * width..][..width]);
         for number in 0..count {
             let (page, later) = (pages[number], later(pages, number));
-            let (some, others) = page.split_at(page.len() / PANELS);
+            let part = page.len() / PANELS;
             let mut sums = [[[simd.splat_f32s(0.0); VECTORS]; QUERIES]; PANELS];
             for word in 0..width / JOINED {
                 call_for_line(later, word * 2 * LANES);
                 call_for_line(later, (word * 2 + 1) * LANES);
-                let keys = [some, others]
-                    .map(|panel| numbers::<S, VECTORS, JOINED>(simd, &panel[word * LANES..]));
+                let mut keys = [[[simd.splat_f32s(0.0); VECTORS]; JOINED]; PANELS];
+                for panel in 0..PANELS {
+                    keys[panel] = numbers(simd, &page[panel * part + word * LANES..]);
+                }
                 for half in 0..JOINED {
                     for query in 0..QUERIES {
                         let x = simd.splat_f32s(q[query][word * JOINED + half]);
