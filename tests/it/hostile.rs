@@ -654,7 +654,7 @@ hint: tokenizer.json and config.json belong to different models
         str![[r#"
 1 added tokens have no row in the model's embedding, such as `<|image|>`: a text with one of them is refused
  memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time, about [SPEED]: nothing computed again, logits of 128 target tokens and 2 rows at once
- memory plan  recompute: about 147.8 MB, 1.28 of the shortest time, about [SPEED]: layers computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  recompute: about [..] MB, 1.28 of the shortest time, about [SPEED]: layers computed again, logits of 128 target tokens and 2 rows at once
 
 the first example (data.jsonl:1), target tokens marked:
 

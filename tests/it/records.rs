@@ -118,7 +118,7 @@ warning: 2 of 3 records hold reasoning that the chat template does not write, fi
        steps  6 of 4 rows of at most 96 tokens
       memory  about [..] MB: weights 139.9 kB, optimizer [..]
  memory plan  fastest (chosen): about [..] MB, 1.00 of the shortest time, about [SPEED]: nothing computed again, logits of 128 target tokens and 2 rows at once
- memory plan  recompute: about 66.5 MB, 1.14 of the shortest time, about [SPEED]: layers computed again, logits of 128 target tokens and 2 rows at once
+ memory plan  recompute: about [..] MB, 1.14 of the shortest time, about [SPEED]: layers computed again, logits of 128 target tokens and 2 rows at once
         disk  at most 1.3 MB for checkpoints and the artifact
 
 the first example (data.jsonl:1), target tokens marked:
