@@ -113,11 +113,12 @@ pub fn read(statement: &Value, files: &[FileEntry]) -> Option<Result<Outcome, St
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::snapshots::says;
 
-    fn found() -> Reproduction {
+    /// Of the same bytes.
+    pub(crate) fn found() -> Reproduction {
         Reproduction {
             outcome: Outcome::SameBytes,
             time: "2026-10-20T10:02:07Z".to_owned(),

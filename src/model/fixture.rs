@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use crate::model::{
-    EMBEDDING, Model, ModelJson, Parameter, VocabularyMatrix, WeightSource, families,
+    Description, EMBEDDING, Model, ModelJson, Parameter, VocabularyMatrix, WeightSource, families,
 };
 use crate::ops::from_vec;
 use crate::random::Stream;
@@ -27,4 +27,14 @@ pub fn table_in_pieces(rows: usize, width: usize, piece: usize) -> Model {
     });
     model.embedding.matrix = VocabularyMatrix::new(EMBEDDING, pieces.collect());
     model
+}
+
+/// A Llama of two layers with four heads, two of them of keys, and a vocabulary of 1000.
+pub(crate) fn small_llama() -> Description {
+    let json = serde_json::json!({
+        "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
+        "vocab_size": 1000,
+    });
+    families::describe(&ModelJson::from_value(json)).unwrap()
 }

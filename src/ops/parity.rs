@@ -70,6 +70,12 @@ const fn operation(
     Operation { name, tolerance, arithmetic: Arithmetic::F32, run }
 }
 
+impl Operation {
+    const fn by(self, arithmetic: Arithmetic) -> Self {
+        Self { arithmetic, ..self }
+    }
+}
+
 /// Every operation.
 pub static OPERATIONS: &[Operation] = &[
     operation("upload and read", 0.0, upload),
@@ -103,40 +109,17 @@ pub static OPERATIONS: &[Operation] = &[
     operation("convolution", 1e-5, recurrent::convolution),
     operation("gated delta rule", 5e-5, recurrent::delta_rule),
     operation("gated delta rule, a token", 1e-5, recurrent::delta_rule_step),
-    Operation { arithmetic: Arithmetic::MixedF16, ..operation("product of f16", 2e-3, products) },
-    Operation { arithmetic: Arithmetic::MixedF16, ..operation("f16 formats", 1e-3, formats) },
-    Operation {
-        arithmetic: Arithmetic::MixedF16,
-        ..operation("products of f16 as layers have them", 2e-3, layers::layer_products)
-    },
-    Operation {
-        arithmetic: Arithmetic::MixedF16,
-        ..operation("projection of low rank in f16", 4e-3, layers::adapted)
-    },
-    Operation {
-        arithmetic: Arithmetic::MixedF16,
-        ..operation("projections of one input in f16", 6e-3, layers::together)
-    },
-    Operation {
-        arithmetic: Arithmetic::MixedF16,
-        ..operation("numbers of codes in f16", 1e-3, codes::factors)
-    },
-    Operation {
-        arithmetic: Arithmetic::MixedF16,
-        ..operation("projections by codes in f16", 6e-3, codes::products)
-    },
-    Operation {
-        arithmetic: Arithmetic::MixedF16,
-        ..operation("norm and gate in f16", 2e-3, layers::factors)
-    },
-    Operation {
-        arithmetic: Arithmetic::MixedF16,
-        ..operation("attention of f16", 4e-3, attention)
-    },
-    Operation {
-        arithmetic: Arithmetic::MixedBf16,
-        ..operation("product of bfloat16", 2e-2, products)
-    },
+    operation("product of f16", 2e-3, products).by(Arithmetic::MixedF16),
+    operation("f16 formats", 1e-3, formats).by(Arithmetic::MixedF16),
+    operation("products of f16 as layers have them", 2e-3, layers::layer_products)
+        .by(Arithmetic::MixedF16),
+    operation("projection of low rank in f16", 4e-3, layers::adapted).by(Arithmetic::MixedF16),
+    operation("projections of one input in f16", 6e-3, layers::together).by(Arithmetic::MixedF16),
+    operation("numbers of codes in f16", 1e-3, codes::factors).by(Arithmetic::MixedF16),
+    operation("projections by codes in f16", 6e-3, codes::products).by(Arithmetic::MixedF16),
+    operation("norm and gate in f16", 2e-3, layers::factors).by(Arithmetic::MixedF16),
+    operation("attention of f16", 4e-3, attention).by(Arithmetic::MixedF16),
+    operation("product of bfloat16", 2e-2, products).by(Arithmetic::MixedBf16),
 ];
 
 /// Compares an operation on a device with the CPU; one line for each output.

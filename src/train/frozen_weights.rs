@@ -324,16 +324,7 @@ mod tests {
     use crate::config::{DeviceChoice, Kernels};
     use crate::device::{self, Arithmetic};
     use crate::engine::{AdapterMemory, estimate};
-    use crate::model::{ModelJson, families};
-
-    fn description() -> Description {
-        let json = serde_json::json!({
-            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
-            "vocab_size": 1000,
-        });
-        families::describe(&ModelJson::from_value(json)).unwrap()
-    }
+    use crate::model::fixture::small_llama;
 
     fn card() -> OpenedDevice {
         OpenedDevice { backend: "wgpu", ..device::open(DeviceChoice::Cpu, 0).unwrap() }
@@ -350,7 +341,7 @@ mod tests {
     /// Codes in place of numbers of 16 bits, and beside them the numbers of gate and up.
     #[test]
     fn a_card_is_planned_with_codes_and_the_numbers_of_one_product() {
-        let description = description();
+        let description = small_llama();
         let estimated = |work| estimate(&description, work, &AdapterMemory::default());
         let wide = work(None, &description);
         assert_eq!((wide.coded, wide.dequantised), ((0, 0), 0));
@@ -369,7 +360,7 @@ mod tests {
     /// What has a row for each token is numbers there.
     #[test]
     fn a_card_keeps_the_blocks_of_linear_layers() {
-        let mut description = description();
+        let mut description = small_llama();
         let (one, table) = (256 * 64, 1000 * 64);
         let layer = "model.layers.0.mlp";
         for (path, kind, numbers) in [

@@ -260,19 +260,9 @@ mod tests {
     use super::*;
     use crate::config::DeviceChoice;
     use crate::device::{self, DeviceLimits};
-    use crate::model::{ModelJson, families};
+    use crate::model::fixture::small_llama;
     use crate::settings;
     use crate::snapshots::says;
-
-    fn description() -> Description {
-        let json = serde_json::json!({
-            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
-            "vocab_size": 1000,
-        });
-        let json = ModelJson::from_value(json);
-        families::describe(&json).unwrap()
-    }
 
     fn card(tensor_bytes: u64, memory_bytes: Option<u64>) -> OpenedDevice {
         OpenedDevice {
@@ -286,7 +276,7 @@ mod tests {
 
     #[test]
     fn micro_batches_are_divided_until_tensors_fit() {
-        let description = description();
+        let description = small_llama();
         let row = 4 * 256 * 100; // of the gated layer, 100 tokens
         let rows =
             |bytes| micro_batch_split(&description, &card(bytes, None), 8, 100).unwrap().rows;

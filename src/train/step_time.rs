@@ -66,15 +66,10 @@ pub(super) fn rounded(number: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ModelJson, families};
+    use crate::model::fixture::small_llama;
 
     fn products(adapted: bool, reference: bool, plan: MemoryPlan) -> f64 {
-        let json = serde_json::json!({
-            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
-            "vocab_size": 1000,
-        });
-        let description = &families::describe(&ModelJson::from_value(json)).unwrap();
+        let description = &small_llama();
         StepProducts { description, adapted, reference, tokens: 600 }.of_token(plan)
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::artifact::attestations::append;
 use crate::artifact::certificate::Certificate;
-use crate::artifact::reproduction::{self, Outcome, Reproduction};
+use crate::artifact::reproduction;
 
 const ROOT: &str = "tests/fixtures/certificates/root.pem";
 
@@ -43,17 +43,8 @@ fn told(model: SigningKey, others: &[SigningKey], list: &[String]) -> String {
     let trust = trust.at("2030-06-01T00:00:00Z".parse().unwrap());
     let report = verify(fixture.folder.path(), &trust);
     assert_eq!(report.verdict, Verdict::Verified, "{report:#?}");
-    let found = Reproduction {
-        outcome: Outcome::SameBytes,
-        time: "2026-10-20T10:02:07Z".to_owned(),
-        device: "cpu linux x86_64 avx2".to_owned(),
-        inputs: Digest::of(b"inputs"),
-        tolerance: 1e-3,
-        difference: 0.0,
-        first_step: None,
-        steps: None,
-    };
-    let statement = reproduction::statement(&report.files, &found).into_bytes();
+    let statement =
+        reproduction::statement(&report.files, &reproduction::tests::found()).into_bytes();
     let sign = |key: &SigningKey| Bundle::sign(IN_TOTO, statement.clone(), key).unwrap();
     let bundles: Vec<Bundle> = others.iter().map(sign).collect();
     let directory = folder.path().join("model");

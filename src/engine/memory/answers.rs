@@ -54,19 +54,14 @@ mod tests {
     use crate::config::Kernels;
     use crate::device::Arithmetic;
     use crate::model::description::BlockDescription;
-    use crate::model::{ModelJson, families};
+    use crate::model::fixture::small_llama;
 
     const OUTPUTS: u64 = 1000;
     const THREADS: u64 = 2;
 
     /// Two layers of two heads of keys of this width, which see all tokens or a window of them.
     fn description(width: usize, window: Option<usize>) -> Description {
-        let json = serde_json::json!({
-            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "intermediate_size": 256, "num_hidden_layers": 2,
-            "vocab_size": OUTPUTS,
-        });
-        let mut description = families::describe(&ModelJson::from_value(json)).unwrap();
+        let mut description = small_llama();
         let layers = description.layers.iter_mut();
         for residual in layers.flat_map(|layer| &mut layer.residuals) {
             if let BlockDescription::Attention(attention) = &mut residual.block {
