@@ -169,6 +169,11 @@ pub fn change_vocabulary(folder: &Path, rows: usize) -> Result<()> {
     })
 }
 
+/// Writes a JSON file as people read it.
+pub fn write_json(path: &Path, json: &Value) -> Result<()> {
+    write_synced(path, format!("{json:#}\n").as_bytes())
+}
+
 /// Changes a JSON file; its other keys stay as they are, in their order.
 pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
     let mut json = read_json(path, JSON_BYTES_MAX)?;

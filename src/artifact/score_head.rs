@@ -77,7 +77,7 @@ pub fn write(folder: &Path, head: &ScoreHead, calibration: Option<&Calibration>)
         json["calibration"] =
             serde_json::to_value(found).context("cannot encode the calibration")?;
     }
-    write_synced(&folder.join(FILE), format!("{json:#}\n").as_bytes())
+    bundle::write_json(&folder.join(FILE), &json)
 }
 
 /// Takes over what is written beside an adapter, as it is.

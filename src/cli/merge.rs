@@ -104,12 +104,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         supply: &supply,
         tell: &talk,
     };
-    let element = match args.dtype.as_str() {
-        "f32" => Some(Element::F32),
-        "bf16" => Some(Element::BF16),
-        "f16" => Some(Element::F16),
-        _ => None,
-    };
+    let element = Element::from_option(&args.dtype);
     let merged = merge(&request, composed.as_ref(), element, weights, !args.no_check)?;
     report(&merged, args.no_check);
     tell(signer.as_ref(), &args.out);

@@ -316,7 +316,8 @@ impl Workload {
         self.chunk.min(self.rows / self.micro_batches * self.length)
     }
 
-    fn computing(&self) -> ComputeConfig {
+    /// How it is computed.
+    pub fn computing(&self) -> ComputeConfig {
         let (arithmetic, kernels) = (self.arithmetic, self.kernels);
         ComputeConfig { arithmetic, kernels, ..ComputeConfig::default() }
     }

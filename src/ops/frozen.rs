@@ -71,10 +71,7 @@ mod without_gpu {
 
     /// Codes in the memory of a GPU: there is none.
     #[derive(Debug, Clone)]
-    pub struct DeviceCodes(Nothing);
-
-    #[derive(Debug, Clone)]
-    enum Nothing {}
+    pub struct DeviceCodes(std::convert::Infallible);
 
     impl DeviceCodes {
         /// None without a GPU.

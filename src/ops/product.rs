@@ -96,19 +96,22 @@ pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, arithmetic: Arithmeti
 
 /// `x · wᵀ` for `x: [tokens, in]` and `w: [out, in]`, no more at once than the device takes.
 pub fn project(x: Tensor<2>, weight: Tensor<2>, computing: ComputeConfig) -> Tensor<2> {
-    let [tokens, inner] = x.dims();
     if let Some(y) = cpu::project(&x, &weight, computing) {
         return y;
     }
-    let rows = computing.limits.rows_of_product(inner, weight.dims()[0]);
+    let rows = computing.limits.rows_of_product(x.dims()[1], weight.dims()[0]);
     let weight = weight.transpose();
+    in_parts(x, rows, |x| product(x, weight.clone(), computing.arithmetic))
+}
+
+/// What is made of `x`, of no more than so many rows at once.
+fn in_parts(x: Tensor<2>, rows: usize, make: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+    let tokens = x.dims()[0];
     if tokens <= rows {
-        return product(x, weight, computing.arithmetic);
+        return make(x);
     }
-    let parts = (0..tokens).step_by(rows).map(|first| {
-        let part = x.clone().narrow(0, first, rows.min(tokens - first));
-        product(part, weight.clone(), computing.arithmetic)
-    });
+    let parts = (0..tokens).step_by(rows);
+    let parts = parts.map(|first| make(x.clone().narrow(0, first, rows.min(tokens - first))));
     Tensor::cat(parts.collect(), 0)
 }
 
@@ -194,17 +197,10 @@ pub fn project_frozen(x: Tensor<2>, weight: &FrozenMatrix, computing: ComputeCon
 #[cfg(feature = "gpu")]
 fn project_codes(x: Tensor<2>, codes: &DeviceCodes, computing: ComputeConfig) -> Tensor<2> {
     use crate::ops::gpu::{Constant, constant_product};
-    let ([tokens, inner], [outputs, _]) = (x.dims(), codes.dims());
-    let rows = computing.limits.rows_of_product(inner, outputs);
-    let part = |x: Tensor<2>| {
+    let rows = computing.limits.rows_of_product(x.dims()[1], codes.dims()[0]);
+    in_parts(x, rows, |x| {
         constant_product(x, Constant::Codes(codes.clone()), computing.arithmetic.factors())
-    };
-    if tokens <= rows {
-        return part(x);
-    }
-    let parts = (0..tokens).step_by(rows);
-    let parts = parts.map(|first| part(x.clone().narrow(0, first, rows.min(tokens - first))));
-    Tensor::cat(parts.collect(), 0)
+    })
 }
 
 #[cfg(not(feature = "gpu"))]

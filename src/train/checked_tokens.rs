@@ -49,10 +49,9 @@ pub(super) fn tokens(
     model: (&RunConfig, &Description),
     total_steps: u64,
 ) -> usize {
-    let Workload { arithmetic, kernels, on_gpu, coded, .. } = *work;
-    let computing = ComputeConfig { arithmetic, kernels, ..ComputeConfig::default() };
     let extent = (total_steps, work.length);
-    let Ok(budget) = budget(model, extent, on_gpu, (computing, coded.0)) else { return 0 };
+    let computed = (work.computing(), work.coded.0);
+    let Ok(budget) = budget(model, extent, work.on_gpu, computed) else { return 0 };
     let config = model.0;
     let whole = work.length.saturating_mul(config.train.micro_batch_size);
     match Units::of(&config.data) {

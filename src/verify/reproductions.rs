@@ -107,10 +107,10 @@ pub fn demand_reproducers(directory: &Path, wanted: usize, trust: &Trust, report
         Ok(found) => found,
         Err(error) => return report.error(Check::Reproduced, &error),
     };
-    let detail = match found.told(wanted) {
-        (true, detail) => return report.pass(Check::Reproduced, detail),
-        (false, detail) => detail,
-    };
+    let (enough, detail) = found.told(wanted);
+    if enough {
+        return report.pass(Check::Reproduced, detail);
+    }
     let hint = "`firebrand reproduce` makes it again and signs what came of it; name those who did \
                 so in `trusted-keys.toml`, with the role `reproduce` among their `roles`";
     report.fail(Check::Reproduced, Verdict::Untrusted, detail, hint);

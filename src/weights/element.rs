@@ -63,6 +63,17 @@ impl Element {
         }
     }
 
+    /// The format that `merge --dtype` and exports call so; none for `base`, which leaves numbers
+    /// as files have them.
+    pub fn from_option(name: &str) -> Option<Self> {
+        match name {
+            "f32" => Some(Self::F32),
+            "bf16" => Some(Self::BF16),
+            "f16" => Some(Self::F16),
+            _ => None,
+        }
+    }
+
     /// The name in a safetensors header.
     pub const fn name(self) -> &'static str {
         match self {

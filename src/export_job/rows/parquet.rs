@@ -121,8 +121,9 @@ fn write_rows(
             values.extend(list);
         }
         if let Some(mut writer) = group.next_column()? {
-            let levels = (Some(definitions.as_slice()), Some(repetitions.as_slice()));
-            writer.typed::<Int64Type>().write_batch(&values, levels.0, levels.1)?;
+            let (definitions, repetitions) = (definitions.as_slice(), repetitions.as_slice());
+            let column = writer.typed::<Int64Type>();
+            column.write_batch(&values, Some(definitions), Some(repetitions))?;
             writer.close()?;
         }
     }

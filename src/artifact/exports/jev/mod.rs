@@ -68,12 +68,7 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
             .because("transformers would look for its settings where the model has none")
             .hint("name the same model in bfloat16 with `--base DIR`"));
     }
-    let element = match source.number {
-        "f32" => Some(Element::F32),
-        "bf16" => Some(Element::BF16),
-        "f16" => Some(Element::F16),
-        _ => None,
-    };
+    let element = Element::from_option(source.number);
     let yes = noul_options(&head.labels);
     let template = check_labels(&head.labels)
         .and_then(|()| {
@@ -93,8 +88,8 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
     if has_file(&source.files.join(INDEX_FILE))? {
         write_index(target, &written)?;
     }
-    write_json(&target.join("config.json"), &config(source, head, element)?)?;
-    write_json(&target.join(DECISION), &decision(head, yes))?;
+    bundle::write_json(&target.join("config.json"), &config(source, head, element)?)?;
+    bundle::write_json(&target.join(DECISION), &decision(head, yes))?;
     write_synced(&target.join(TEMPLATE), template.as_bytes())?;
     write_rest(source.files, target)?;
     let notes = notes(&written.rounding, written.element, yes.is_some());
@@ -125,7 +120,7 @@ fn write_index(target: &Path, written: &Rewritten) -> Result<()> {
         map.extend(names.map(|name| (name, Value::from(file.path.as_str()))));
     }
     let index = json!({ "metadata": { "total_size": written.bytes }, "weight_map": map });
-    write_json(&target.join(INDEX_FILE), &index)
+    bundle::write_json(&target.join(INDEX_FILE), &index)
 }
 
 /// `config.json`: that of the base within that of the decision model.
@@ -208,10 +203,6 @@ fn write_rest(files: &Path, target: &Path) -> Result<()> {
         }),
         false => Ok(()),
     }
-}
-
-fn write_json(path: &Path, json: &Value) -> Result<()> {
-    write_synced(path, format!("{json:#}\n").as_bytes())
 }
 
 /// What a user should know.

@@ -43,11 +43,11 @@ impl Beginning {
     /// When no text of a template does what the tokenizer does.
     fn find(codec: &Codec) -> Result<Option<Self>> {
         let tokenizer = &codec.tokenizer;
-        let names = tokenizer.prefix().iter().map(|token| tokenizer.token_name(*token));
-        let prefix: String = names.flatten().collect();
         if tokenizer.prefix().is_empty() {
             return Ok(None);
         }
+        let names = tokenizer.prefix().iter().map(|token| tokenizer.token_name(*token));
+        let prefix: String = names.flatten().collect();
         let mut with_space = vec![" ".to_owned(), "\u{2581}".to_owned()];
         with_space.extend(tokenizer.special_texts());
         for spaced in [None, Some(with_space)] {
