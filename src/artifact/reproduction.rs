@@ -112,24 +112,25 @@ pub fn read(statement: &Value, files: &[FileEntry]) -> Option<Result<Outcome, St
     })
 }
 
+/// One of the same bytes, for tests.
 #[cfg(test)]
-pub(crate) mod tests {
+pub(crate) fn of_same_bytes() -> Reproduction {
+    Reproduction {
+        outcome: Outcome::SameBytes,
+        time: "2026-10-20T10:02:07Z".to_owned(),
+        device: "cpu linux x86_64 avx2".to_owned(),
+        inputs: Digest::of(b"inputs"),
+        tolerance: 1e-3,
+        difference: 0.0,
+        first_step: None,
+        steps: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
     use super::*;
     use crate::snapshots::says;
-
-    /// Of the same bytes.
-    pub(crate) fn found() -> Reproduction {
-        Reproduction {
-            outcome: Outcome::SameBytes,
-            time: "2026-10-20T10:02:07Z".to_owned(),
-            device: "cpu linux x86_64 avx2".to_owned(),
-            inputs: Digest::of(b"inputs"),
-            tolerance: 1e-3,
-            difference: 0.0,
-            first_step: None,
-            steps: None,
-        }
-    }
 
     #[test]
     fn only_the_whole_model_with_exactly_these_files_counts() {
@@ -140,12 +141,13 @@ pub(crate) mod tests {
         };
         let files = [entry("a", b"1"), entry("b", b"2")];
         let of = |found: &Reproduction| serde_json::from_str(&statement(&files, found)).unwrap();
-        let value: Value = of(&found());
+        let value: Value = of(&of_same_bytes());
         assert_eq!(read(&value, &files), Some(Ok(Outcome::SameBytes)));
         let why = |value: &Value, files: &[FileEntry]| read(value, files).unwrap().unwrap_err();
         let other = [entry("a", b"1"), entry("b", b"3")];
         assert_eq!(why(&value, &files[..1]), why(&value, &other));
-        let part = of(&Reproduction { steps: Some((2, 4)), first_step: Some(3), ..found() });
+        let part =
+            of(&Reproduction { steps: Some((2, 4)), first_step: Some(3), ..of_same_bytes() });
         assert_eq!(part["predicate"]["firstDifferingStep"], "3");
         let said = [why(&value, &other), why(&part, &files)].join("\n");
         says(

@@ -44,7 +44,7 @@ fn told(model: SigningKey, others: &[SigningKey], list: &[String]) -> String {
     let report = verify(fixture.folder.path(), &trust);
     assert_eq!(report.verdict, Verdict::Verified, "{report:#?}");
     let statement =
-        reproduction::statement(&report.files, &reproduction::tests::found()).into_bytes();
+        reproduction::statement(&report.files, &reproduction::of_same_bytes()).into_bytes();
     let sign = |key: &SigningKey| Bundle::sign(IN_TOTO, statement.clone(), key).unwrap();
     let bundles: Vec<Bundle> = others.iter().map(sign).collect();
     let directory = folder.path().join("model");
