@@ -50,7 +50,7 @@ fn main() -> Result<()> {
 fn loaded(directory: &Path, arithmetic: Arithmetic) -> Result<Model> {
     let opened = firebrand::device::open(DeviceChoice::Cpu, 0)?;
     let computing = ComputeConfig { arithmetic, ..opened.computing() };
-    let frozen = FrozenWeights { frozen: true, linears: None, head: None, on_disk: None };
+    let frozen = FrozenWeights { frozen: true, ..FrozenWeights::default() };
     let loaded = load_for(directory, Init::Pretrained, &opened.device, computing, frozen)?;
     let mut model = loaded.model;
     attach(&mut model, &Lora { settings: LoraSettings::new(16, 32.0) }, Stream::new(1))?;

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use firebrand::artifact::adapter_directory::AdapterDirectory;
 use firebrand::artifact::envelope::{Bundle, IN_TOTO};
 use firebrand::artifact::keys::SigningKey;
-use firebrand::artifact::open::AdapterDirectory;
 use firebrand::data::{Codec, Conversation, TemplateRenderer, TemplateText, each_record};
 use firebrand::gguf::unpack;
 use firebrand::verify::{

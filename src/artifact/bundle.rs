@@ -38,6 +38,15 @@ const SIDECARS: [&str; 12] = [
 /// Those that only a whole model needs; the last two are of models that read images, too.
 const MODEL_SIDECARS: [&str; 3] =
     ["config.json", "preprocessor_config.json", "processor_config.json"];
+/// Those that decide how text becomes tokens.
+const TEXTS: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+];
 /// Named chat templates beside the model's own, as transformers keeps them.
 const NAMED_TEMPLATES: &str = "additional_chat_templates";
 /// More of them than this are no templates of a model.
@@ -107,7 +116,35 @@ pub fn copy_sidecars(from: &Path, target: &Path, whole_model: bool) -> Result<()
     copy_named_templates(from, target)
 }
 
-fn copy_named_templates(from: &Path, target: &Path) -> Result<()> {
+/// What of a directory goes along with a model made of it.
+///
+/// # Errors
+/// When one of them is no file.
+pub fn sidecars(from: &Path) -> Result<Vec<String>> {
+    there(from, SIDECARS.iter().chain(&MODEL_SIDECARS))
+}
+
+/// What of it decides how text becomes tokens.
+///
+/// # Errors
+/// When one of them is no file.
+pub fn texts(from: &Path) -> Result<Vec<String>> {
+    there(from, TEXTS.iter())
+}
+
+fn there<'a>(from: &Path, names: impl Iterator<Item = &'a &'static str>) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for name in names {
+        if has_file(&from.join(name))? {
+            all.push((*name).to_owned());
+        }
+    }
+    all.extend(named_templates(from));
+    Ok(all)
+}
+
+/// The named templates of a directory, in order.
+fn named_templates(from: &Path) -> Vec<String> {
     let entries = fs::read_dir(from.join(NAMED_TEMPLATES)).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -115,6 +152,11 @@ fn copy_named_templates(from: &Path, target: &Path) -> Result<()> {
         .map(|name| format!("{NAMED_TEMPLATES}/{name}"))
         .collect();
     names.sort_unstable();
+    names
+}
+
+fn copy_named_templates(from: &Path, target: &Path) -> Result<()> {
+    let names = named_templates(from);
     if names.len() > NAMED_TEMPLATES_MAX {
         return Err(Error::model(format!("{} chat templates are too many", names.len()))
             .at(from.join(NAMED_TEMPLATES)));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::base_record::BaseRecord;
 use super::licenses;
 use super::lineage::INPUTS_FILE;
 use super::logit_diff::LogitDiff;
@@ -75,6 +76,8 @@ pub struct Card {
     pub revision: Option<String>,
     /// The base model's files.
     pub base_files: Vec<FileEntry>,
+    /// Adapters that are merged into it, in their order.
+    pub base_adapters: Vec<BaseRecord>,
     /// SPDX identifier, if the user gave one.
     pub license: Option<String>,
     /// Every data file.
@@ -251,6 +254,7 @@ impl Card {
         for file in &self.base_files {
             writeln!(out, "| base model | {} | `{}` |", code(&file.path), file.sha256)?;
         }
+        self.write_adapters_below(out)?;
         for set in &self.datasets {
             let (split, name) = (code(&set.split), code(&set.name));
             writeln!(out, "| data, {split}, {} records | {name} | `{}` |", set.rows, set.sha256)?;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::adapters::ADAPTERS;
 use crate::config::ProblemType;
+use crate::hub::InputTrust;
 use crate::snapshots::says;
 
 pub(crate) fn card() -> Card {
@@ -14,6 +15,7 @@ pub(crate) fn card() -> Card {
         base_id: Some("acme/base-tiny".into()),
         revision: None,
         base_files: vec![FileEntry { path: "model.safetensors".into(), size: 3, sha256: digest }],
+        base_adapters: Vec::new(),
         license: Some("Apache-2.0".into()),
         datasets: vec![CardDataset {
             name: "datasets/facts.jsonl".into(),
@@ -479,6 +481,61 @@ print(decide({"state": "...", "questions": {"label": question}}))
 `state` is a text, or a list of messages where the model has a chat template. The options are all labels,
 in their order; others are refused. What a question says besides is not read.
 
+"#]],
+    );
+}
+
+/// A name from a lineage is anyone's: one that could be more than a name is not written as code.
+#[test]
+fn an_adapter_on_others_says_how_all_of_them_are_loaded() {
+    let below = |id: &str, revision: Option<&str>| BaseRecord {
+        id: id.into(),
+        revision: revision.map(str::to_owned),
+        files: vec![FileEntry {
+            path: "adapter_model.safetensors".into(),
+            size: 3,
+            sha256: Digest::of(b"x"),
+        }],
+        gguf: None,
+        trust: InputTrust::Tofu,
+        parent: None,
+    };
+    let first = below("/models/first/artifact", None);
+    let base_adapters = vec![first, below("acme/second", Some("0123abc")), below("a\")\nb", None)];
+    let text = Card { base_adapters, ..card() }.to_markdown();
+    says(
+        used(&text),
+        snapbox::str![[r#"
+
+```
+firebrand generate . --prompt "..."
+```
+
+The adapters below it are merged into the base first, in the order of the table. Alone, the base is not what this adapter was
+trained on, and `AutoPeftModel` loads it so. With those 3 adapters:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("acme/base-tiny")
+model = PeftModel.from_pretrained(model, "first/artifact").merge_and_unload()
+model = PeftModel.from_pretrained(model, "acme/second", revision="0123abc").merge_and_unload()
+model = PeftModel.from_pretrained(model, "ADAPTER-3").merge_and_unload()
+model = PeftModel.from_pretrained(model, ".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+```
+
+"#]],
+    );
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| adapter ")).collect();
+    says(
+        rows.join("\n"),
+        snapbox::str![[r#"
+| adapter 1 below | `first/artifact`, `adapter_model.safetensors` | `[SHA256]` |
+| adapter 2 below, commit | `acme/second`, `0123abc` | |
+| adapter 2 below | `acme/second`, `adapter_model.safetensors` | `[SHA256]` |
+| adapter 3 below | `a")⏎b`, `adapter_model.safetensors` | `[SHA256]` |
 "#]],
     );
 }

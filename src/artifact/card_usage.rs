@@ -31,6 +31,9 @@ const OLLAMA: &str = "With Ollama: `ollama create NAME -f Modelfile` in this dir
 impl Card {
     /// Writes it.
     pub(super) fn write_usage(&self, out: &mut String) -> std::fmt::Result {
+        if self.is_adapter() && !self.base_adapters.is_empty() {
+            return self.write_stacked_usage(out);
+        }
         match &self.exported {
             Some(file) if self.is_adapter() && file.ends_with(".gguf") => {
                 return write_lora_usage(file, out);

@@ -1,12 +1,11 @@
 //! What a composition states, as far as a merge of it needs that: which adapters are added to which
 //! base, in which order, and what every file of them must be.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::origin::Origin;
 use super::score_head;
-use crate::adapters::WeightChange;
 use crate::error::{Error, ErrorCode, Result};
 use crate::files::{Digest, FileEntry};
 use crate::hub::Supply;
@@ -25,11 +24,23 @@ pub struct ComposedParts {
 }
 
 impl ComposedParts {
+    /// The adapter that is found by a name, beside the stated base, and those after it. What one
+    /// stands on is stated before it.
+    pub(super) fn origins(
+        &self,
+        name: &str,
+        base: Option<&str>,
+        supply: &Supply,
+    ) -> Result<(Origin, Vec<Origin>)> {
+        let origin = Origin::beside_base(name, base, supply)?;
+        Ok((self.beside_base(origin), self.further(supply)?))
+    }
+
     /// The adapters after the first one, as they are added one after the other.
-    pub(super) fn further(&self, supply: &Supply) -> Result<Vec<Origin>> {
+    fn further(&self, supply: &Supply) -> Result<Vec<Origin>> {
         let base = self.base.0.display().to_string();
         let open = |(path, _): &(PathBuf, BTreeMap<String, Digest>)| {
-            let origin = Origin::find(&path.display().to_string(), Some(&base), supply)?;
+            let origin = Origin::beside_base(&path.display().to_string(), Some(&base), supply)?;
             match score_head::find(path)? {
                 None => Ok(origin),
                 Some(_) => Err(Error::adapter("an adapter with a head of its own is merged alone")
@@ -41,7 +52,7 @@ impl ComposedParts {
     }
 
     /// The first adapter, or the one at whose name `origin` was found, beside the stated base.
-    pub(super) fn beside_base(&self, origin: Origin) -> Origin {
+    fn beside_base(&self, origin: Origin) -> Origin {
         let mut past = origin.past.clone();
         past.base_files = self.base.1.clone();
         Origin { past, ..origin }
@@ -67,36 +78,5 @@ impl ComposedParts {
         }
         named.push(self.statement.clone());
         Ok(named)
-    }
-}
-
-/// Refuses a weight of which two adapters saved all or some rows: only one of them can take its
-/// place.
-pub(super) fn refuse_twice<'a>(whole: impl Iterator<Item = (String, &'a Path)>) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for (name, path) in whole {
-        if !seen.insert(name.clone()) {
-            return Err(Error::adapter(format!(
-                "two of the adapters save `{name}`, or rows of it"
-            ))
-            .at(path)
-            .because("one would take the place of the other"));
-        }
-    }
-    Ok(())
-}
-
-/// Each change on what those before it left; what is told as added is what all of them added.
-pub(super) fn apply_all(
-    changes: &[Box<dyn WeightChange>],
-    first: usize,
-    (after, added): (&mut [f32], &mut [f32]),
-) {
-    let Some((one, others)) = changes.split_first() else { return };
-    one.apply(first, after, added);
-    for change in others {
-        let mut more = vec![0.0; added.len()];
-        change.apply(first, after, &mut more);
-        added.iter_mut().zip(&more).for_each(|(all, more)| *all += more);
     }
 }

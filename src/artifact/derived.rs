@@ -11,22 +11,19 @@ use super::card::{Card, Relation, Sample, id_of};
 use super::keys::SigningKey;
 use super::lineage::{ADAPTER_KEY, Inputs, RunRecord};
 use super::logit_diff::LogitDiff;
-use super::merge::{Addition, Weights, other_base};
+use super::merge::other_base;
 use super::origin::Origin;
 use super::parent::{Parent, ParentSignature};
 use super::past::LossChange;
 use super::provenance::{Lineage, RunFacts};
-use super::requantised::Requantised;
+use super::ready::{ReadyWeights, WeightParts};
 use super::sbom;
 use super::score_head;
-use crate::adapters::resized;
+use super::stack::gguf_of;
 use crate::config::ScoreHead;
 use crate::error::{Error, Result};
 use crate::files::{FileEntry, hash_file, remove_dir};
-use crate::gguf;
 use crate::hub::{InputTrust, Supply};
-use crate::model::CheckpointNames;
-use crate::model::inspect_for;
 use crate::weights::formats::WeightFormat;
 
 /// What is asked for, whatever is made.
@@ -109,7 +106,7 @@ impl Derivation<'_> {
     /// The inputs of what is made.
     pub fn inputs(&self, origin: &Origin, made: &Made) -> Result<Inputs> {
         let mut overrides = made.asked.clone();
-        let mut files = made.base_files.clone();
+        let mut files = base_files_of(origin, made);
         let mut config = None;
         if let Some((_, settings)) = &origin.adapter {
             // Where the parent lies; the base is the adapter's own.
@@ -128,10 +125,11 @@ impl Derivation<'_> {
                 id: origin.base.id.clone(),
                 revision: origin.base.commit().map(str::to_owned),
                 parent: Parent::of(&origin.model.path, self.parent)?,
-                gguf: gguf::source_of(&origin.base.path)?,
+                gguf: gguf_of(origin.stack.as_ref(), &origin.base)?,
                 files,
                 trust: InputTrust::Tofu,
             },
+            base_adapters: base_adapters_of(origin)?,
             start_adapter: None,
             teacher: None,
             datasets: Vec::new(),
@@ -151,7 +149,7 @@ impl Derivation<'_> {
 
     fn seal(&self, scratch: &Path, origin: &Origin, inputs: &Inputs, made: Made) -> Result<()> {
         let name = self.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let card = self.card(name, origin, inputs, &made);
+        let card = self.card(name, origin, inputs, &made)?;
         let logit_diff = made.logit_diff.iter().flat_map(LogitDiff::metrics);
         let metrics = logit_diff.chain(made.metrics.clone()).collect();
         let log = made.adapter_files.first().or(made.base_files.first());
@@ -178,7 +176,7 @@ impl Derivation<'_> {
         bundle::seal(scratch, self.out, &card, &lineage, self.key)
     }
 
-    fn card(&self, name: String, origin: &Origin, inputs: &Inputs, made: &Made) -> Card {
+    fn card(&self, name: String, origin: &Origin, inputs: &Inputs, made: &Made) -> Result<Card> {
         let mut settings: Vec<_> = made.asked.clone().into_iter().collect();
         if origin.adapter.is_some() {
             settings.insert(0, (ADAPTER_KEY.to_owned(), self.model.to_owned()));
@@ -190,13 +188,14 @@ impl Derivation<'_> {
             };
             settings.push(("training".to_owned(), text.to_owned()));
         }
-        Card {
+        Ok(Card {
             name,
             relation: made.relation,
             base: origin.base.id.clone(),
             base_id: id_of(origin.named_base(), &origin.base),
             revision: origin.base.commit().map(str::to_owned),
-            base_files: made.base_files.clone(),
+            base_files: base_files_of(origin, made),
+            base_adapters: base_adapters_of(origin)?,
             license: origin.past.license.clone(),
             datasets: origin.past.datasets.clone(),
             settings,
@@ -210,26 +209,19 @@ impl Derivation<'_> {
             inputs: inputs.digest(),
             signer: self.key.map(|key| key.public().hint().to_owned()),
             versions: vec![("firebrand".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
-        }
+        })
     }
 }
 
-/// A model whose weights are ready to be read.
-pub struct ReadyWeights {
-    /// The weights, with the adapter on top if there is one.
-    pub weights: Weights,
-    /// The weights file of each adapter, as read.
-    pub adapter_files: Vec<FileEntry>,
-    /// Whether the weights hold an output projection that the base's `config.json` denies.
-    pub untied: bool,
-    /// What a user should know about the base.
-    pub note: Option<String>,
-    /// Which of them are those of the text model.
-    pub names: CheckpointNames,
-    /// What it scores in the place of tokens, if it does.
-    pub head: Option<ScoreHead>,
-    /// Rows of the embedding, where an adapter has more than the base.
-    pub vocabulary: Option<usize>,
+/// The files of the base without the adapters below.
+fn base_files_of(origin: &Origin, made: &Made) -> Vec<FileEntry> {
+    origin.stack.as_ref().map_or_else(|| made.base_files.clone(), |it| it.base_files.clone())
+}
+
+/// The adapters below.
+fn base_adapters_of(origin: &Origin) -> Result<Vec<BaseRecord>> {
+    let all = origin.stack.iter().flat_map(|stack| &stack.adapters);
+    all.map(|it| it.record(InputTrust::Tofu, ParentSignature::Unchecked)).collect()
 }
 
 /// Opens the weights of a model, with its adapter if it is one and then `further` ones on top;
@@ -242,50 +234,23 @@ pub fn open_weights(
     further: &[Origin],
     linears: Option<&'static dyn WeightFormat>,
 ) -> Result<ReadyWeights> {
-    let head = score_head::find(&origin.model.path)?;
-    let labels = head.as_ref().map(|head| head.labels.len());
-    let base = inspect_for(&origin.base.path, labels)?;
-    if !base.headers.coded().is_empty() {
-        let what = "a base in four bits of bitsandbytes cannot be merged or exported";
-        return Err(Error::adapter(what)
-            .at(&origin.base.path)
-            .because("its files have no place for the sums")
-            .hint(
-                "train beside the same model in floating-point numbers, with `model.weight_format` \
-                 in four bits: the codes are the same",
-            ));
-    }
-    let names = base.description.names;
-    let mut additions = Vec::new();
-    let mut rows = base.description.vocabulary;
-    for origin in std::iter::once(origin).chain(further) {
-        if let Some((adapter, _)) = &origin.adapter {
-            let description = resized(adapter.as_ref(), &base.description)?;
-            rows = description.vocabulary;
-            if !further.is_empty() && rows > base.description.vocabulary {
-                let what = "an adapter with rows for new tokens is merged alone";
-                return Err(Error::adapter(what)
-                    .at(&origin.model.path)
-                    .because("all parts of a composition have one tokenizer"));
-            }
-            additions.push(Addition::read(&origin.model.path, adapter.clone(), &description)?);
-        }
-    }
-    let vocabulary = (rows > base.description.vocabulary).then_some(rows);
-    Ok(ReadyWeights {
-        head,
-        adapter_files: additions.iter().map(|addition| addition.file.clone()).collect(),
-        vocabulary,
-        weights: Weights::open(&origin.base.path, names, additions, origin.expected())?
-            .resized(&base.description, rows)
-            .requantised(linears.and_then(|format| Requantised::new(&base.description, format))),
-        untied: base.config.untied,
-        names,
-        note: match (base.note(), origin.other_weights(linears)) {
-            (Some(note), Some(more)) => Some(format!("{note}; {more}")),
-            (note, more) => note.or(more),
-        },
-    })
+    let all = std::iter::once(origin).chain(further);
+    let of = |origin: &Origin| {
+        let (adapter, _) = origin.adapter.as_ref()?;
+        Some((origin.model.path.clone(), adapter.clone()))
+    };
+    let parts = WeightParts {
+        base: &origin.base.path,
+        expected: origin.expected(),
+        adapters: all.filter_map(of).collect(),
+        head: score_head::find(&origin.model.path)?,
+    };
+    let ready = parts.open(linears)?;
+    let note = match (ready.note.clone(), origin.other_weights(linears)) {
+        (Some(note), Some(more)) => Some(format!("{note}; {more}")),
+        (note, more) => note.or(more),
+    };
+    Ok(ReadyWeights { note, ..ready })
 }
 
 /// The digest of a file of the base that is used besides its weights; it must be what the adapter's

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::base_adapters;
 use super::base_record::BaseRecord;
 use super::resource::dependency;
 use super::source::Source;
@@ -39,6 +40,8 @@ pub struct RunRecord {
     pub method: String,
     /// The model that the run starts from.
     pub base: BaseRecord,
+    /// The adapters that are merged into that, in their order.
+    pub base_adapters: Vec<BaseRecord>,
     /// The adapter that it starts from, if it starts from one.
     pub start_adapter: Option<BaseRecord>,
     /// The model that it learns from, if it learns from one.
@@ -149,6 +152,9 @@ impl Inputs {
             // As text: JSON readers turn 64-bit numbers into floating point.
             "seed": run.seed.to_string(),
         });
+        if !run.base_adapters.is_empty() {
+            asked[base_adapters::ASKED] = run.base_adapters.iter().map(placeless).collect();
+        }
         if let Some(start) = &run.start_adapter {
             asked["startAdapter"] = placeless(start);
         }
@@ -186,6 +192,10 @@ impl Inputs {
             "overrides": run.overrides,
             "seed": run.seed.to_string(),
         });
+        if !run.base_adapters.is_empty() {
+            let all = run.base_adapters.iter();
+            asked[base_adapters::ASKED] = all.map(BaseRecord::name).collect();
+        }
         if let Some(start) = &run.start_adapter {
             asked["startAdapter"] = start.name();
         }
@@ -276,6 +286,7 @@ fn dependencies(run: &RunRecord) -> Vec<Value> {
 fn files(run: &RunRecord) -> Vec<Value> {
     let mut list = run.base.dependencies("base-model");
     list.extend(run.base.parent.as_ref().map(|parent| parent.to_dependency("base-lineage")));
+    list.extend(base_adapters::dependencies(&run.base_adapters));
     if let Some(start) = &run.start_adapter {
         list.extend(start.dependencies("start-adapter"));
         list.extend(start.parent.as_ref().map(|parent| parent.to_dependency("adapter-lineage")));

@@ -32,6 +32,7 @@ pub(crate) fn run() -> RunRecord {
                 state: ParentSignature::Verified,
             }),
         },
+        base_adapters: Vec::new(),
         start_adapter: None,
         teacher: None,
         datasets: vec![DatasetRecord {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use self::rows::read_tensor;
 pub use self::rows::{Change, Rows, Sink};
-use super::composed::refuse_twice;
 use super::merge_experts::{RowsChange, StackedChange};
 use super::merge_saved::{check_saved, replacement};
 use super::peft;
 use super::requantised::Requantised;
+use super::several::refuse_twice;
 use crate::adapters::{
     Adapter, EMBEDDING_FACTORS, WeightChange, adapter_file_name, embedding_change, factored_tables,
     file_name, layer_of, saved_names,

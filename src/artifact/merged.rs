@@ -10,13 +10,14 @@ use serde_json::Value;
 use super::bundle;
 use super::card::{Relation, Sample};
 use super::composed::ComposedParts;
-use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
+use super::derived::{Derivation, Made, hash_base_file, open_weights};
 use super::effect::{EXACT, ModelEffect};
 use super::logit_diff::{LogitDiff, Rows};
 use super::measured::{Measured, Trial, not_at_hand};
 use super::open::{with_adapter, with_rows};
 use super::origin::Origin;
 use super::past::LossChange;
+use super::ready::ReadyWeights;
 use super::rewrite::{Rewritten, Rounding, write_merged};
 use super::score_head;
 use crate::adapters::{Label, leaves_base};
@@ -189,10 +190,10 @@ fn origins(
     request: &Derivation,
     composed: Option<&ComposedParts>,
 ) -> Result<(Origin, Vec<Origin>, Label)> {
-    let origin = Origin::find(request.model, request.base, request.supply)?;
+    let (name, base, supply) = (request.model, request.base, request.supply);
     let (origin, further) = match composed {
-        Some(parts) => (parts.beside_base(origin), parts.further(request.supply)?),
-        None => (origin, Vec::new()),
+        Some(parts) => parts.origins(name, base, supply)?,
+        None => (Origin::find(name, base, supply)?, Vec::new()),
     };
     let label = origin.adapter.as_ref().map(|(adapter, _)| adapter.kind().label());
     let label = label.ok_or_else(|| {
@@ -366,8 +367,7 @@ fn compared(
     };
     let of_adapter = rows.logits(&adapted);
     let adapter = run(&adapted)?;
-    // A base that scores no labels has no head for them.
-    let scores = description.labels.is_some();
+    let scores = description.labels.is_some(); // a base without labels has no head for them
     let plain = plain_base(adapted, scores || leaves_base(settings), base, &opened.device)?;
     let of_base = (!scores).then(|| rows.logits(&plain));
     if let Some(stated) = stated.filter(|_| same_weights(origin, linears)) {
@@ -377,7 +377,8 @@ fn compared(
     drop(plain);
     let whole = model::load(merged, model::Init::Pretrained, &opened.device)?.model;
     let of_merged = rows.logits(&whole);
-    ModelEffect::new(&rows, &of_merged, of_base.as_deref(), EXACT).write(merged)?;
+    ModelEffect::new(&rows, &of_merged, origin.if_plain(of_base.as_deref()), EXACT)
+        .write(merged)?;
     let logit_diff = LogitDiff::new(&rows, &of_adapter, &of_merged)?;
     let measured = match (&trial, base, adapter, run(&whole)?) {
         (Ok(trial), Some(base), Some(adapter), Some(merged)) => Ok(Measured {

@@ -1,8 +1,11 @@
 //! The finished result of a run: its signature, its lineage, and the files that describe it.
 
+pub mod adapter_directory;
 pub mod attestations;
+pub mod base_adapters;
 pub mod bundle;
 pub mod card;
+mod card_stack;
 mod card_usage;
 pub mod derived;
 pub mod descendants;
@@ -19,6 +22,7 @@ pub mod keyless_signing;
 pub mod keys;
 pub mod base_record;
 mod licenses;
+mod ready;
 mod requantised;
 mod resource;
 pub mod score_head;
@@ -40,7 +44,9 @@ pub mod reproduction;
 pub mod rewrite;
 pub(crate) mod sarif;
 pub mod sbom;
+mod several;
 pub mod signature;
+pub mod stack;
 mod key_files;
 pub(crate) mod markup;
 mod password;

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::open::{AdapterDirectory, base_of};
+use super::adapter_directory::AdapterDirectory;
+use super::open::base_of;
 use super::past::{Past, other_weights};
+use super::stack::{self, Stack};
 use crate::adapters::Adapter;
 use crate::error::Result;
 use crate::files::{Digest, FileEntry};
@@ -18,8 +20,10 @@ pub struct Origin {
     pub model: ModelDirectory,
     /// The adapter, if it is one, and the file with its settings as read.
     pub adapter: Option<(Arc<dyn Adapter>, FileEntry)>,
-    /// The whole model: the adapter's base, or the model itself.
+    /// The whole model: the adapter's base, with the adapters below it, or the model itself.
     pub base: ModelDirectory,
+    /// What the base is made of, if adapters are merged into it.
+    pub stack: Option<Stack>,
     /// What the lineage tells.
     pub past: Past,
 }
@@ -28,14 +32,26 @@ impl Origin {
     /// Finds a model by name, and its base if it is an adapter; `base` takes the place of the one
     /// that the adapter names.
     pub fn find(name: &str, base: Option<&str>, supply: &Supply) -> Result<Self> {
+        let origin = Self::beside_base(name, base, supply)?;
+        if origin.adapter.is_none() {
+            return Ok(origin);
+        }
+        match stack::of_adapter(&origin.model, &origin.past, &origin.base, supply)? {
+            Some(stack) => Ok(Self { base: stack.merged(supply)?, stack: Some(stack), ..origin }),
+            None => Ok(origin),
+        }
+    }
+
+    /// The same beside the base alone, whatever the adapter stands on besides.
+    pub fn beside_base(name: &str, base: Option<&str>, supply: &Supply) -> Result<Self> {
         let model = supply.named(name)?;
         let past = Past::read(&model.path)?;
         if !model.adapter {
-            return Ok(Self { base: model.clone(), model, adapter: None, past });
+            return Ok(Self { base: model.clone(), model, adapter: None, stack: None, past });
         }
         let (found, settings) = AdapterDirectory::read_hashed(&model.path)?;
         let base = base_of(&model, &found, base, supply)?;
-        Ok(Self { model, adapter: Some((found.adapter, settings)), base, past })
+        Ok(Self { model, adapter: Some((found.adapter, settings)), base, stack: None, past })
     }
 
     /// What to say of an adapter that was trained beside weights of the base in another format than
@@ -51,8 +67,18 @@ impl Origin {
         self.past.resolved.get("model.base_id").map(String::as_str)
     }
 
-    /// Digests that the base's files must have, by the adapter's lineage.
+    /// What is said of the base, if that is the one which people name: without adapters below.
+    pub fn if_plain<T>(&self, of_base: Option<T>) -> Option<T> {
+        of_base.filter(|_| self.stack.is_none())
+    }
+
+    /// Digests that the base's files must have, by the adapter's lineage. Those of a base with
+    /// adapters below were compared when it was made of them.
     pub fn expected(&self) -> BTreeMap<String, Digest> {
-        if self.adapter.is_some() { self.past.base_files.clone() } else { BTreeMap::new() }
+        if self.adapter.is_some() && self.stack.is_none() {
+            self.past.base_files.clone()
+        } else {
+            BTreeMap::new()
+        }
     }
 }

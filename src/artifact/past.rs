@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::base_adapters::BaseAdapter;
 use super::lineage::INPUTS_FILE;
 use super::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use super::provenance;
@@ -56,6 +57,8 @@ pub struct Past {
     pub known: bool,
     /// The files of its base.
     pub base_files: BTreeMap<String, Digest>,
+    /// The adapters between that and its own.
+    pub base_adapters: Vec<BaseAdapter>,
     /// What it was trained on.
     pub datasets: Vec<CardDataset>,
     /// The settings of its run, by key, as the lineage has them.
@@ -110,6 +113,7 @@ impl Past {
         // versions in it.
         let beside = provenance::beside(directory, &statement);
         let told = beside.as_ref().map_or(&inputs, |it| &it["predicate"]["buildDefinition"]);
+        past.base_adapters = BaseAdapter::all(&inputs, told);
         let mut sources = told["resolvedDependencies"].as_array().into_iter().flatten();
         let source = sources.find(|entry| entry["annotations"]["role"] == "source");
         past.is_committed = source.is_some_and(|it| it["annotations"]["dirty"] == false);

@@ -178,7 +178,8 @@ impl RunFacts {
         let mut list = Vec::new();
         if let Some((file, found)) = &self.gradient_check {
             // Or why there was none.
-            let told = ["tokens", "tensors", "left_out"].into_iter().filter_map(|name| {
+            let told = ["tokens", "tensors", "device", "reference", "left_out"];
+            let told = told.into_iter().filter_map(|name| {
                 let text = |value: &Value| value.as_str().map(str::to_owned);
                 let value = found.get(name)?;
                 Some((name.to_owned(), text(value).unwrap_or_else(|| value.to_string()).into()))

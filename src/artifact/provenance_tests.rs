@@ -71,8 +71,15 @@ fn what_comparing_gradients_found_is_told_or_why_they_were_not_compared() {
         let all = RunFacts { gradient_check, ..outcome() }.of_sessions();
         all[0]["annotations"].clone()
     };
-    let notes = json!({"role": "gradient-check", "tokens": "67", "tensors": "28"});
-    assert_eq!(told(json!({"tokens": 67, "tensors": 28, "difference": 1e-6})), notes);
+    let notes = json!({
+        "role": "gradient-check", "tokens": "67", "tensors": "28", "device": "a card",
+        "reference": "CPU, 2 threads",
+    });
+    let found = json!({
+        "tokens": 67, "tensors": 28, "difference": 1e-6, "device": "a card",
+        "reference": "CPU, 2 threads",
+    });
+    assert_eq!(told(found), notes);
     let notes = json!({"role": "gradient-check", "left_out": "it would take long"});
     assert_eq!(told(json!({"left_out": "it would take long"})), notes);
 }

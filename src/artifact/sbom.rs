@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::base_adapters;
 use super::card::{Card, Relation};
 use super::licenses;
 use super::lineage::{Inputs, sorted_json};
@@ -202,6 +203,7 @@ fn properties(inputs: &Inputs) -> Vec<Value> {
     for entry in &inputs.resolved_dependencies {
         let name = match entry["annotations"]["role"].as_str() {
             Some("base-lineage") => "parent_statement_sha256",
+            Some(base_adapters::LINEAGE_ROLE) => "base_adapter_statement_sha256",
             Some("adapter-lineage") => "start_adapter_statement_sha256",
             Some("teacher-lineage") => "teacher_statement_sha256",
             Some("lock") => "lock_sha256",

@@ -45,7 +45,7 @@ pub use seal::manifest_digest;
 pub use shared_steps::{SharedSteps, chain_name};
 pub use snapshot::Snapshot;
 pub use step_cache::{CachedSteps, StepCache, StepCacheItem, items as kept_steps};
-pub use tensors::{Pieces, joined, learning_specs, learning_values, put, put_stacked};
+pub use tensors::{Pieces, joined, learning_specs, learning_values, put, put_stacked, trainable};
 pub use uploads::Uploads;
 
 /// Version of the format; a newer one is refused by name.

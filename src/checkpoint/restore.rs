@@ -1,6 +1,5 @@
 //! Finds the newest checkpoint that is whole, and goes on from it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,10 @@ use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::files::{RunDirectory, expect_regular, remove_dir, remove_file, rename_new};
 use crate::model::Model;
-use crate::weights::{Shard, to_f32};
+use crate::weights::{Shard, ShardStream, to_f32};
+
+/// Bytes that are read at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What the name of a checkpoint that was set aside has in it.
 pub const BAD: &str = ".bad-";
@@ -168,12 +170,8 @@ pub fn restore(found: &RestoredCheckpoint, trainer: &mut Trainer) -> Result<()> 
         }
         false => restore_weights(found, &mut trainer.model)?,
     }
-    let shard = Shard::read(&found.folder, "optimizer.safetensors")?;
-    let mut kept = BTreeMap::new();
-    for tensor in shard.tensors()? {
-        kept.insert(tensor.name, to_f32(tensor.element, tensor.bytes));
-    }
-    let state = tensors::optimizer_state(&mut trainer.model, &trainer.optimizer, kept);
+    let kept = kept_tensors(&found.folder)?;
+    let state = tensors::optimizer_state(&mut trainer.model, &trainer.optimizer, kept)?;
     let broken = || {
         Error::checkpoint("the optimizer's state is incomplete, or belongs to another optimizer")
             .at(&found.folder)
@@ -183,4 +181,17 @@ pub fn restore(found: &RestoredCheckpoint, trainer: &mut Trainer) -> Result<()> 
     trainer.loss_scale = found.state.loss_scale.or(trainer.loss_scale);
     trainer.micro_batch_split = found.state.division.unwrap_or(trainer.micro_batch_split);
     Ok(())
+}
+
+/// What the optimizer kept, a tensor at a time.
+fn kept_tensors(folder: &Path) -> Result<impl Iterator<Item = Result<(String, Vec<f32>)>>> {
+    let mut stream = ShardStream::open(folder, "optimizer.safetensors")?;
+    Ok(std::iter::from_fn(move || {
+        let place = stream.begin()?;
+        let (mut values, mut buffer) = (Vec::new(), Vec::new());
+        let read = stream.read_all(&mut buffer, PIECE_BYTES, |piece| {
+            values.extend(to_f32(place.element, piece));
+        });
+        Some(read.map(|()| (place.name, values)))
+    }))
 }

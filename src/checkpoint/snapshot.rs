@@ -10,7 +10,7 @@ use crate::adapters::{file_name_of, is_adapter};
 use crate::checkpoint::tensors::{joined, shapes};
 use crate::checkpoint::{Pieces, RunState, learning_specs};
 use crate::engine::optimizers::{Kept, UpdatedParameter};
-use crate::engine::{OptimizerState, StateByPath, Trainer};
+use crate::engine::{OptimizerState, StateByPath, StoredState, Trainer};
 use crate::model::piece_of;
 use crate::weights::{Element, TensorSpec};
 
@@ -27,6 +27,9 @@ pub enum Values {
     /// In host memory already, in pieces. Steps make new tensors and leave these as they are, so
     /// that nothing is copied, and nothing is in memory twice before the next update.
     Shared(Vec<Tensor<1>>),
+    /// Numbers or codes that are elsewhere between updates, in pieces. Updates put new ones beside
+    /// these, so that they are read when they are written.
+    Stored(Vec<StoredState>),
 }
 
 impl Values {
@@ -45,6 +48,11 @@ impl Values {
                 pieces.iter().flat_map(|it| it.iter().copied().map(f32::from)).collect()
             }
             Self::Shared(pieces) => joined(pieces),
+            Self::Stored(pieces) => {
+                let mut numbers = Vec::with_capacity(self.len());
+                pieces.iter().for_each(|piece| piece.append_to(&mut numbers));
+                numbers
+            }
         }
     }
 
@@ -53,6 +61,7 @@ impl Values {
             Self::Copied(numbers) => numbers.len(),
             Self::Codes(pieces) => pieces.iter().map(|codes| codes.len()).sum(),
             Self::Shared(pieces) => pieces.iter().map(|piece| piece.shape().num_elements()).sum(),
+            Self::Stored(pieces) => pieces.iter().map(StoredState::count).sum(),
         }
     }
 }
@@ -76,6 +85,7 @@ pub struct Snapshot {
 fn tensors_of(optimizer: &OptimizerState, dims: &BTreeMap<String, Vec<usize>>) -> Tensors {
     let mut numbers = Pieces::new();
     let mut codes: BTreeMap<String, Vec<Arc<Vec<u8>>>> = BTreeMap::new();
+    let mut stored: BTreeMap<String, Vec<StoredState>> = BTreeMap::new();
     for (path, piece, state) in in_order(optimizer.by_path()) {
         let full = piece.map_or_else(|| path.to_owned(), |piece| format!("{path}#{piece}"));
         let specs = optimizer.specs(&UpdatedParameter::new(&full, &dims[&full]));
@@ -84,6 +94,7 @@ fn tensors_of(optimizer: &OptimizerState, dims: &BTreeMap<String, Vec<usize>>) -
             match values {
                 Kept::Numbers(values) => numbers.entry(name).or_default().push(values.clone()),
                 Kept::Codes(values) => codes.entry(name).or_default().push(values.clone()),
+                Kept::Stored(values) => stored.entry(name).or_default().push(values.clone()),
             }
         }
     }
@@ -94,7 +105,12 @@ fn tensors_of(optimizer: &OptimizerState, dims: &BTreeMap<String, Vec<usize>>) -
         numbers.into_iter().map(|(name, pieces)| spec(name, Element::F32, Values::of(&pieces)));
     let codes =
         codes.into_iter().map(|(name, pieces)| spec(name, Element::U8, Values::Codes(pieces)));
-    numbers.chain(codes).collect()
+    let stored = stored.into_iter().map(|(name, pieces)| {
+        let element =
+            if pieces.iter().all(StoredState::codes) { Element::U8 } else { Element::F32 };
+        spec(name, element, Values::Stored(pieces))
+    });
+    numbers.chain(codes).chain(stored).collect()
 }
 
 /// State by whole path and number of the piece: `#10` comes after `#9`.
@@ -171,13 +187,26 @@ pub fn weights_name(adapter: bool) -> &'static str {
 mod tests {
     use super::*;
     use crate::checkpoint::tensors::optimizer_state;
-    use crate::engine::optimizers;
+    use crate::engine::{StateStore, optimizers};
     use crate::ops::from_vec;
 
     /// State that is kept in pieces on a device are whole in files, and come back in pieces.
     #[test]
     fn pieces_are_joined_in_files_and_taken_apart_again() {
-        let mut optimizer = OptimizerState::new(optimizers::with("adamw", &[]));
+        joined_and_taken_apart(OptimizerState::new(optimizers::with("adamw", &[])));
+    }
+
+    #[test]
+    fn pieces_that_are_stored_elsewhere_are_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        for store in [StateStore::Host, StateStore::on_disk(folder.path(), 0).unwrap()] {
+            let mut optimizer = OptimizerState::new(optimizers::with("adamw", &[]));
+            optimizer.offload_to(store);
+            joined_and_taken_apart(optimizer);
+        }
+    }
+
+    fn joined_and_taken_apart(mut optimizer: OptimizerState) {
         optimizer.begin_update();
         let device = Device::flex();
         let numbers = |from: usize, count: usize| -> Tensor<1> {
@@ -188,7 +217,7 @@ mod tests {
         for piece in 0..12 {
             let path = format!("model.embed_tokens.weight#{piece}");
             let of = UpdatedParameter::new(&path, &[1, 2]);
-            optimizer.update(of, numbers(0, 2), numbers(2 * piece, 2), 0.0);
+            optimizer.update(of, numbers(0, 2), numbers(2 * piece, 2), 0.0).unwrap();
         }
         let dims = shapes(&mut model);
         let found = tensors_of(&optimizer, &dims);
@@ -200,7 +229,8 @@ mod tests {
 
         let kept: BTreeMap<String, Vec<f32>> =
             found.iter().map(|(spec, values)| (spec.name.clone(), values.numbers())).collect();
-        let back = optimizer_state(&mut model, &optimizer, kept.clone()).unwrap();
+        let files = |kept: BTreeMap<String, Vec<f32>>| kept.into_iter().map(Ok);
+        let back = optimizer_state(&mut model, &optimizer, files(kept.clone())).unwrap().unwrap();
         assert_eq!(back.len(), 12);
         optimizer.restore(back, 1);
         assert_eq!(
@@ -212,7 +242,7 @@ mod tests {
             let mut kept = kept.clone();
             change(&mut kept);
             let mut model = crate::model::fixture::table_in_pieces(12, 2, 1);
-            optimizer_state(&mut model, &optimizer, kept).is_none()
+            optimizer_state(&mut model, &optimizer, files(kept)).unwrap().is_none()
         };
         let first = format!("first_moment.{path}");
         assert!(broken(&|kept| {

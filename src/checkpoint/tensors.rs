@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
-use crate::engine::optimizers::{Kept, UpdatedParameter};
+use crate::engine::optimizers::{Kept, StateSpec, UpdatedParameter};
 use crate::engine::{OptimizerState, StateByPath};
 use crate::error::{Error, Result};
 use crate::model::description::StackedTensor;
@@ -213,42 +213,73 @@ pub fn shapes(model: &mut Model) -> BTreeMap<String, Vec<usize>> {
 }
 
 /// What an optimizer keeps, from the tensors `NAME.PATH`, in the pieces that the model has; a
-/// parameter that was never updated has none. `None` when they do not fit.
+/// parameter that was never updated has none. Each tensor goes where it is kept before the next
+/// one is asked for. `None` when they do not fit.
+///
+/// # Errors
+/// Those of `tensors`, and when the state goes to a disk that is full.
 pub fn optimizer_state(
     model: &mut Model,
     optimizer: &OptimizerState,
-    mut kept: BTreeMap<String, Vec<f32>>,
-) -> Option<StateByPath> {
+    tensors: impl IntoIterator<Item = Result<(String, Vec<f32>)>>,
+) -> Result<Option<StateByPath>> {
     let mut parameters: Vec<(String, Vec<usize>)> = shapes(model).into_iter().collect();
     // Pieces take their numbers from the front: `#10` comes after `#9`.
     parameters.sort_by(|(a, _), (b, _)| piece_of(a).cmp(&piece_of(b)));
-    let mut by_path = StateByPath::new();
+    let mut wanted: BTreeMap<String, Vec<StatePart>> = BTreeMap::new();
+    let mut found: BTreeMap<String, Vec<Option<Kept>>> = BTreeMap::new();
     for (path, dims) in parameters {
         let specs = optimizer.specs(&UpdatedParameter::new(&path, &dims));
         let (whole, _) = piece_of(&path);
-        let mut state = Vec::new();
-        for spec in &specs {
+        for (place, spec) in specs.iter().enumerate() {
             let name = format!("{}.{whole}", spec.name);
-            let Some(values) = kept.get_mut(&name) else { continue };
-            if values.len() < spec.count {
-                return None;
-            }
-            let rest = values.split_off(spec.count);
-            let values = std::mem::replace(values, rest);
-            if kept[&name].is_empty() {
-                kept.remove(&name);
-            }
-            state.push(match spec.codes {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // of bytes
-                true => Kept::Codes(Arc::new(values.iter().map(|code| *code as u8).collect())),
-                false => Kept::Numbers(from_vec(values, [spec.count], &model.device)),
-            });
+            let part = StatePart { path: path.clone(), place, spec: *spec };
+            wanted.entry(name).or_default().push(part);
         }
-        match state.len() {
-            count if count == specs.len() && count > 0 => drop(by_path.insert(path, state)),
-            0 => {}
-            _ => return None,
+        found.insert(path, vec![None; specs.len()]);
+    }
+    for tensor in tensors {
+        let (name, values) = tensor?;
+        let Some(parts) = wanted.remove(&name) else { return Ok(None) };
+        let mut rest = &values[..];
+        for StatePart { path, place, spec } in parts {
+            if rest.is_empty() {
+                break; // of pieces that were never updated
+            }
+            let Some((values, after)) = rest.split_at_checked(spec.count) else { return Ok(None) };
+            rest = after;
+            let kept = optimizer.stored(kept_of(&spec, values, &model.device))?;
+            found.get_mut(&path).expect("it was put there")[place] = Some(kept);
+        }
+        if !rest.is_empty() {
+            return Ok(None);
         }
     }
-    kept.is_empty().then_some(by_path)
+    let mut by_path = StateByPath::new();
+    for (path, state) in found {
+        let count = state.len();
+        let state: Vec<Kept> = state.into_iter().flatten().collect();
+        match state.len() {
+            0 => {}
+            found if found == count => drop(by_path.insert(path, state)),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(by_path))
+}
+
+/// What a tensor of a file has for a parameter, or a piece of one.
+struct StatePart {
+    path: String,
+    /// The number of its kind.
+    place: usize,
+    spec: StateSpec,
+}
+
+fn kept_of(spec: &StateSpec, values: &[f32], device: &Device) -> Kept {
+    match spec.codes {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // of bytes
+        true => Kept::Codes(Arc::new(values.iter().map(|code| *code as u8).collect())),
+        false => Kept::Numbers(from_vec(values.to_vec(), [spec.count], device)),
+    }
 }

@@ -79,15 +79,20 @@ pub(super) fn adapter(found: &Surveyed) -> Vec<String> {
             let memory = trial.memory_bytes.map_or("not told".to_owned(), bytes);
             add("memory", memory);
             let has = |yes, name: &str| if yes { name.to_owned() } else { format!("no {name}") };
-            let formats = [has(trial.has_f16(), "f16"), has(trial.has_bf16(), "bf16")].join(", ");
+            let mut formats =
+                [has(trial.has_f16(), "f16"), has(trial.has_bf16(), "bf16")].join(", ");
+            if let Some(why) = trial.bf16_problem() {
+                formats += &format!(" ({why})");
+            }
             add("formats", format!("f32, {formats}, {subgroups}"));
             add(
                 "trial",
                 format!(
-                    "a product of 64 × 64 through {} in {:.1} s, off by {:.0e}",
-                    trial.compiler, trial.seconds, trial.f32_error
+                    "a product of 64 × 64 in {:.1} s, off by {:.0e}",
+                    trial.seconds, trial.f32_error
                 ),
             );
+            add("compiler", format!("{}: {}", trial.compiler, trial.compiler_reason));
         }
         None => add("formats", subgroups),
     }

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 #[cfg(feature = "gpu")]
 use crate::cli::talk;
-use crate::cli::{data_json, data_line, devices, named_device};
+use crate::cli::{data_json, data_line, devices, named_device, step_tables};
 use crate::config::RUNS;
 use crate::device::{self, OpenedDevice, Processor, Survey};
 use crate::engine::parity::{Parity, parity};
-use crate::engine::{StepLaunches, step_launches};
+use crate::engine::{CARDS, Card, PredictedStep, StepLaunches, predicted_steps, step_launches};
 use crate::error::{Context, Result, printable};
 use crate::event::bytes;
 use crate::files::{DiskSpeed, cache_home, disk_speed};
@@ -36,7 +36,8 @@ pub struct Args {
     /// A model directory of which every weight is read: NaN or infinite ones end with exit code 2
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
-    /// Count the kernels that a LoRA step launches, of each layer and beside them
+    /// Count the kernels that a LoRA step launches, of each layer and beside them, and what they
+    /// move and compute; and predict how long a step would take on some cards
     #[arg(long)]
     profile: bool,
     /// Print the report as JSON
@@ -77,8 +78,17 @@ struct Report {
     parity: Parity,
     #[serde(skip_serializing_if = "Option::is_none")]
     launches: Option<Vec<StepLaunches>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted: Option<Predicted>,
     verdict: String,
     right: bool,
+}
+
+/// Steps that were not measured.
+#[derive(Debug, Serialize)]
+struct Predicted {
+    cards: [Card; CARDS.len()],
+    steps: Vec<PredictedStep>,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -88,7 +98,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let report = Report { weights, ..examine(&opened, &args.checkpoints)? };
     // A device that computes wrong, or whose driver crashes, is asked for nothing more.
     let launches = (args.profile && report.right).then(|| step_launches(&opened)).transpose()?;
-    let report = Report { launches, ..report };
+    let predicted = args.profile.then(|| Predicted { cards: CARDS, steps: predicted_steps() });
+    let report = Report { launches, predicted, ..report };
     if args.json {
         data_json(&serde_json::to_string_pretty(&report).context("cannot encode the report")?)?;
     } else {
@@ -136,6 +147,7 @@ fn examine(opened: &OpenedDevice, checkpoints: &Path) -> Result<Report> {
         weights: None,
         parity,
         launches: None,
+        predicted: None,
         verdict,
         right,
     })
@@ -248,37 +260,22 @@ fn lines(report: &Report) -> Vec<String> {
         lines
             .push(format!("{mark} {what:<40} {:>8.1e}  {:>7.0e}{why}", line.error, line.tolerance));
     }
-    lines.extend(report.launches.iter().flatten().flat_map(launches));
+    lines.extend(report.launches.iter().flatten().flat_map(step_tables::launches));
+    let predicted = report.predicted.iter();
+    lines.extend(predicted.flat_map(|found| step_tables::predicted(&found.steps)));
     lines.push(String::new());
     lines.push(format!("verdict: {}", report.verdict));
     lines
 }
 
-/// A table: kernel, launches of each layer, and of what is beside the layers.
-fn launches(step: &StepLaunches) -> Vec<String> {
-    let mut lines = vec![
-        String::new(),
-        format!(
-            "launches of a LoRA step in {}, of a layer and beside the layers:",
-            step.arithmetic
-        ),
-    ];
-    let mut names: Vec<&str> = step.layer.sorted().iter().map(|(name, _)| *name).collect();
-    let beside = step.rest.sorted().into_iter().map(|(name, _)| name);
-    let more: Vec<&str> = beside.filter(|name| !names.contains(name)).collect();
-    names.extend(more);
-    let line = |name: &str, layer: i64, rest: i64| format!("{layer:>8} {rest:>8}  {name}");
-    lines.extend(names.into_iter().map(|name| line(name, step.layer.of(name), step.rest.of(name))));
-    lines.push(line("all", step.layer.total(), step.rest.total()));
-    lines
-}
-
 fn products(speed: &ProductSpeed) -> String {
-    let bf16 = speed.bf16_gflops.map_or(String::new(), |gflops| format!(", bf16 {gflops:.0}"));
+    let bf16 = speed.bf16_gflops.zip(speed.bf16_tile);
+    let bf16 = bf16.map_or(String::new(), |(gflops, tile)| format!(", bf16 {gflops:.0} by {tile}"));
     format!(
-        "products    f32 {:.0} GFLOP/s{bf16} on {} threads; {:.0} at most in f32, reached to \
-         {:.0} %; steps of {}",
+        "products    f32 {:.0} GFLOP/s by tiles {}{bf16}, on {} threads; {:.0} at most in f32, \
+         reached to {:.0} %; steps of {}",
         speed.f32_gflops,
+        speed.tile,
         speed.threads,
         speed.peak_gflops,
         100.0 * speed.f32_gflops / speed.peak_gflops,

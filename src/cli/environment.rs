@@ -1,6 +1,7 @@
 //! Numbers that libraries take from the environment before anything of ours has run, and that can
-//! end the process: threads without number, stacks without room.
+//! end the process: threads without number, stacks without room. And what of ours is named there.
 
+use crate::device::{TILE, tile_problem};
 use crate::error::{Error, Result};
 use crate::terminal::{LOG_FORMAT, LOG_FORMATS};
 
@@ -38,7 +39,12 @@ pub fn check(variable: impl Fn(&str) -> Option<String>) -> Result<()> {
         Error::usage(format!("the environment variable `{LOG_FORMAT}` is `{value}`"))
             .hint(format!("set it to `{}`, or unset it", LOG_FORMATS.join("` or `")))
     });
-    let problems = BOUNDS.iter().filter_map(problem).chain(format);
+    let tile = variable(TILE).filter(|value| !value.is_empty()).and_then(|value| {
+        let (why, instead) = tile_problem(&value)?;
+        let what = format!("the environment variable `{TILE}` is `{value}`");
+        Some(Error::usage(what).because(why).hint(instead))
+    });
+    let problems = BOUNDS.iter().filter_map(problem).chain(format).chain(tile);
     Error::all(problems.collect()).map_or(Ok(()), Err)
 }
 

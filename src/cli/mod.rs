@@ -50,6 +50,7 @@ mod scan;
 mod schema;
 mod sign;
 mod signer;
+mod step_tables;
 mod sweep;
 mod sweep_report;
 mod train;

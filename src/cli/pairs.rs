@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::artifact::stack;
 use crate::cli::output::data_pieces;
 use crate::cli::{data_json, data_line, talk};
 use crate::config::Loaded;
@@ -18,7 +19,9 @@ pub fn show(loaded: &Loaded, supply: &Arc<Supply>, json: bool, rows: usize) -> R
     let template = config.data.chat_template.as_deref().map(std::path::Path::new);
     let codec = || -> Result<Codec> {
         let added = AddedTokens::of(&config.model)?;
-        Codec::load_with(&added, &supply.base(&config.model)?.path, template)
+        let base = supply.base(&config.model)?;
+        let base = stack::on_named(base, &config.model.base_adapters, supply)?;
+        Codec::load_with(&added, &base.path, template)
     };
     let (pairs, warnings) = preference_pairs(&config.data, supply, codec, rows)?;
     warnings.iter().for_each(|text| talk(&format!("warning: {text}")));

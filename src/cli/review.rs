@@ -13,11 +13,11 @@ use crate::review::{self, Request};
 /// Fit to be merged? Check a change of code, configuration or evaluation in a git checkout
 ///
 /// Every configuration of a run and every policy of a gate that the change touches is looked at:
-/// are model and data pinned, are answers validated, has the gate passed what the change makes, is
-/// what is evaluated on apart from what is trained on, does the evaluation exercise no less than
-/// before, and does the code understand every answer that the evaluation admits? Nothing is trained
-/// and nothing is fetched. Run it where you run `firebrand train`. Exit code 0: all holds; 1:
-/// something does not; 2: not everything could be judged.
+/// are model and data pinned, are answers validated, does the gate demand no less than before, has
+/// it passed what the change makes, is what is evaluated on apart from what is trained on, does the
+/// evaluation exercise no less than before, and does the code understand every answer that the
+/// evaluation admits? Nothing is trained and nothing is fetched. Run it where you run `firebrand
+/// train`. Exit code 0: all holds; 1: something does not; 2: not everything could be judged.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What the change is compared with: a branch, tag or commit that git has here

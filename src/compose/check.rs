@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::statement::{BASE, Composition, Part, UNQUANTISED, adapter};
+use crate::artifact::base_adapters::BaseAdapter;
 use crate::artifact::lineage::INPUTS_FILE;
 use crate::artifact::past::Past;
+use crate::artifact::peft::{CONFIG_FILE, WEIGHTS_FILE};
 use crate::error::Result;
 use crate::error::printable;
 use crate::files::{Digest, hash_file, read_linked_tree};
@@ -136,9 +138,24 @@ fn lineage(_: &Composition, part: &Part, place: &Path, _: &Trust) -> Result<(boo
 }
 
 /// Whether it was trained on the very base.
-fn base(all: &Composition, _: &Part, place: &Path, _: &Trust) -> Result<(bool, String)> {
+fn base(all: &Composition, part: &Part, place: &Path, _: &Trust) -> Result<(bool, String)> {
     let past = Past::read(place)?;
     let is_other = |(name, digest): &(&String, &Digest)| all.base.files.get(*name) != Some(*digest);
+    let below = all.adapters.iter().take_while(|it| !std::ptr::eq(*it, part));
+    let below: Vec<&Part> = below.collect();
+    let stated = |(part, one): (&&Part, &BaseAdapter)| {
+        let names = [CONFIG_FILE, WEIGHTS_FILE];
+        names.iter().all(|name| part.files.get(*name) == one.files.get(*name))
+    };
+    let known = &past.base_adapters;
+    if !known.is_empty() && (known.len() != below.len() || !below.iter().zip(known).all(stated)) {
+        let names: Vec<String> = known.iter().map(|it| format!("`{}`", it.id)).collect();
+        let names = names.join(", then ");
+        return Ok((
+            false,
+            format!("it was trained on {names}, which is not what stands before it"),
+        ));
+    }
     let weights = past.base_files.keys().any(|name| name.ends_with(".safetensors"));
     Ok(match past.base_files.iter().find(is_other) {
         _ if !weights => (false, "its lineage names no weights of a base".to_owned()),

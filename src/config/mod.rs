@@ -29,10 +29,13 @@ pub use sections::eval::EvalConfig;
 pub use sections::model::{Init, ModelConfig};
 pub use sections::output::OutputConfig;
 pub use sections::train::{
-    Length, MemoryChoice, PrecisionChoice, Recompute, Scheduler, TrainConfig, Warmup,
+    Length, MemoryChoice, OptimizerOffload, PrecisionChoice, Recompute, Scheduler, TrainConfig,
+    Warmup,
 };
 pub use sections::trust::TrustConfig;
 
+/// The setting whose list has names of models, which may be paths.
+const BASE_ADAPTERS: &str = "model.base_adapters";
 /// Where runs are, if nobody says otherwise: a folder for each, of its name.
 pub const RUNS: &str = "checkpoints";
 
@@ -164,12 +167,25 @@ pub fn parse(
 }
 
 fn portable(known: &KeyTable, resolved: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let is_line = |path: &str| known.is_line(path);
-    let place_free = |(path, value): (String, String)| match is_line(&path) {
-        true => (path, name_anywhere(&value)),
-        false => (path, value),
+    let place_free = |(path, value): (String, String)| {
+        let value = place_free(known, &path, &value);
+        (path, value)
     };
     known.having(resolved, Effect::shapes_artifact).into_iter().map(place_free).collect()
+}
+
+/// The value of a key, path and value as lineages have them, without the place where files lie.
+pub fn place_free(known: &KeyTable, path: &str, value: &str) -> String {
+    if known.is_line(path) {
+        return name_anywhere(value);
+    }
+    if path != BASE_ADAPTERS {
+        return value.to_owned();
+    }
+    let list = document::literal(value);
+    let names = list.as_ref().and_then(serde_json::Value::as_array).into_iter().flatten();
+    let names = names.filter_map(serde_json::Value::as_str).map(name_anywhere);
+    document::texts(&names.collect::<Vec<_>>())
 }
 
 /// The name of the run: as given, else that of the file.

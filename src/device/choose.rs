@@ -59,8 +59,8 @@ fn cards_of_all(found: &AdaptersByApi) -> Vec<Adapter> {
     all
 }
 
-/// Through OpenGL or DX12 where that is possible: the software drivers of Vulkan crash on the
-/// kernels that Burn makes for it.
+/// Through OpenGL or DX12 where that is possible, as runs on such devices have always been: a run
+/// is bound to its interface.
 fn software(found: &AdaptersByApi) -> Vec<Adapter> {
     let all = found.iter().filter_map(|(_, adapters)| adapters.as_ref().ok()).flatten();
     let mut all: Vec<Adapter> =

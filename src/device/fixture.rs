@@ -1,6 +1,6 @@
 //! Devices for tests, which nobody has.
 
-use super::adapter::{Adapter, AdapterKind, AdapterLimits};
+use super::adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
 use super::{OpenedDevice, cpu};
 
 /// An adapter that nobody has.
@@ -26,6 +26,22 @@ pub fn adapter(api: &str, number: usize, kind: AdapterKind, of_kind: usize) -> A
         f16: true,
         subgroups: true,
         subgroup_size: (32, 32),
+        explicit_layout: (api == "vulkan").then_some(true),
+        bfloat16: false,
+    }
+}
+
+/// What is told of an adapter that computes right in 32 bits and in f16.
+pub fn right_trial() -> Trial {
+    Trial {
+        compiler: "wgpu<spirv>".to_owned(),
+        compiler_reason: String::new(),
+        memory_bytes: None,
+        f16_error: Some(1e-3),
+        bf16_error: None,
+        bf16_failure: None,
+        f32_error: 1e-6,
+        seconds: 0.1,
     }
 }
 

@@ -52,6 +52,13 @@ fn short(name: &str) -> &str {
     name.rsplit("::").next().unwrap_or(name)
 }
 
+impl<'a> FromIterator<(&'a str, i64)> for Launches {
+    fn from_iter<T: IntoIterator<Item = (&'a str, i64)>>(counted: T) -> Self {
+        let counted = counted.into_iter().filter(|(_, count)| *count != 0);
+        Self(counted.map(|(name, count)| (name.to_owned(), count)).collect())
+    }
+}
+
 /// Does some work, and counts what this thread launches meanwhile.
 #[cfg(feature = "gpu")]
 pub fn count_launches<T>(work: impl FnOnce() -> T) -> (T, Launches) {

@@ -7,26 +7,41 @@ mod failure;
 mod fixture;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod instructions;
 mod kernels;
 mod launches;
+mod ledger;
 mod limits;
 mod memory;
 mod precision;
 #[cfg(feature = "gpu")]
 mod probe;
 mod processor;
+#[cfg(feature = "gpu")]
+mod product;
 mod survey;
+#[cfg(feature = "gpu")]
+mod wgsl;
 
 pub use adapter::{Adapter, AdapterKind, AdapterLimits, Trial};
 pub use failure::{Failure, MemoryWatch, attempt, guarded, room_for, watch_memory};
+pub use instructions::{
+    InstructionSet, TILE, Tile, TileShape, arch, instruction_set, instructions,
+    multiplies_bfloat16, named_shape, tile_problem,
+};
 pub use kernels::{keep_kernels, kernel_folder};
 pub use launches::{Launches, count_launches};
+pub use ledger::{
+    Ledger, Transfers, Work, keep_ledger, keeps_ledger, launching, reading_back, uploading,
+};
 pub use limits::DeviceLimits;
 pub use memory::{Usage, memory_bytes_available, memory_bytes_peak, prefer_small_pages, usage};
 pub use precision::{Arithmetic, ComputeConfig, Precision, precision};
 #[cfg(feature = "gpu")]
 pub use probe::{COMMAND as PROBE_COMMAND, answer as probe_answer, ask_aside, probe_with, stage};
-pub use processor::{Processor, instructions, multiplies_bfloat16, processor};
+pub use processor::{Processor, processor};
+#[cfg(feature = "gpu")]
+pub(crate) use product::{elem, multiplies, product as half_product};
 pub use survey::{Survey, Surveyed, survey};
 
 use burn::tensor::Device;
@@ -57,8 +72,10 @@ pub struct OpenedDevice {
     pub memory_bytes: Option<u64>,
     /// Whether it computes with 16-bit floats.
     pub f16: bool,
-    /// Whether it computes with bfloat16.
+    /// Whether it multiplies bfloat16, with sums in 32 bits.
     pub bf16: bool,
+    /// Why not, where it was tried.
+    pub bf16_problem: Option<String>,
 }
 
 /// Sizes are multiples of this on a GPU. Whole tiles of matrix products are, and vectors of loads.
@@ -185,6 +202,7 @@ fn cpu(threads: usize, reason: &str) -> OpenedDevice {
         memory_bytes: None,
         f16: true,
         bf16: false,
+        bf16_problem: None,
     }
 }
 

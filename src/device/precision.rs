@@ -62,6 +62,8 @@ pub struct ComputeConfig {
     pub pad_multiple: usize,
     /// How the CPU computes; other devices have one way.
     pub kernels: Kernels,
+    /// Tokens of which an MLP is computed at once; all of them where this is `None`.
+    pub mlp_tile: Option<usize>,
 }
 
 impl ComputeConfig {
@@ -84,6 +86,7 @@ impl Default for ComputeConfig {
             limits: DeviceLimits::NONE,
             pad_multiple: 1,
             kernels: Kernels::Fast,
+            mlp_tile: None,
         }
     }
 }
@@ -119,38 +122,43 @@ pub fn precision(wanted: PrecisionChoice, opened: &OpenedDevice) -> Result<Preci
         PrecisionChoice::MixedF16 | PrecisionChoice::MixedBf16 => {
             return Err(refusal(wanted, opened));
         }
-        PrecisionChoice::Auto => automatic(opened, cpu),
+        PrecisionChoice::Auto => return Ok(automatic(opened, cpu)),
     };
     Ok(Precision { arithmetic, reason: reason.to_owned() })
 }
 
-fn automatic(opened: &OpenedDevice, cpu: bool) -> (Arithmetic, &'static str) {
-    if cpu {
+fn automatic(opened: &OpenedDevice, cpu: bool) -> Precision {
+    let (arithmetic, reason) = match (opened.bf16, opened.f16) {
         // One machine of a fleet that multiplies bfloat16 shall not train other weights.
-        return match multiplies_bfloat16() {
-            true => (Arithmetic::F32, "every CPU has it; `mixed-bf16` is faster on this one"),
-            false => (Arithmetic::F32, "every CPU has it"),
-        };
-    }
-    if opened.software {
-        return (Arithmetic::F32, "a software adapter gains nothing from 16 bits");
-    }
-    match (opened.bf16, opened.f16) {
-        (true, _) => (Arithmetic::MixedBf16, "the device has bfloat16, which needs no loss scale"),
+        _ if cpu && multiplies_bfloat16() => {
+            (Arithmetic::F32, "every CPU has it; `mixed-bf16` is faster on this one")
+        }
+        _ if cpu => (Arithmetic::F32, "every CPU has it"),
+        _ if opened.software => (Arithmetic::F32, "a software adapter gains nothing from 16 bits"),
+        (true, _) => (
+            Arithmetic::MixedBf16,
+            "the device multiplies bfloat16 and sums in 32 bits, which needs no loss scale",
+        ),
         (false, true) => (Arithmetic::MixedF16, "the device has 16-bit floats, but no bfloat16"),
         (false, false) => (Arithmetic::F32, "the device has no 16-bit floats"),
+    };
+    let mut reason = reason.to_owned();
+    if let Some(why) = opened.bf16_problem.as_ref().filter(|_| !cpu && !opened.software) {
+        reason = format!("{reason} that can be used: {why}");
     }
+    Precision { arithmetic, reason }
 }
 
 fn refusal(wanted: PrecisionChoice, opened: &OpenedDevice) -> Error {
     let what = format!("`train.precision = \"{wanted}\"` is not available on {}", opened.name);
     let error = Error::device(what);
     match wanted {
-        PrecisionChoice::MixedBf16 if opened.f16 => {
-            error.because("its kernels have no bfloat16").hint("use `\"mixed-f16\"`")
-        }
         PrecisionChoice::MixedBf16 => {
-            error.because("its kernels have no bfloat16").hint("use `\"f32\"`")
+            let error = match &opened.bf16_problem {
+                Some(why) => error.because(format!("in a trial of bfloat16, {why}")),
+                None => error.because("its kernels have no bfloat16"),
+            };
+            error.hint(if opened.f16 { "use `\"mixed-f16\"`" } else { "use `\"f32\"`" })
         }
         _ => error.because("its kernels have no 16-bit floats").hint("use `\"f32\"`"),
     }
@@ -173,6 +181,22 @@ mod tests {
             assert_eq!(found.arithmetic, arithmetic);
             assert!(!found.reason.is_empty());
         }
+        // Where bfloat16 was tried and came out wrong, that is said.
+        let problem = Some("a product came out wrong by 5.0e-1".to_owned());
+        let wrong = OpenedDevice { bf16_problem: problem, ..on_card(true, false) };
+        let found = precision(PrecisionChoice::Auto, &wrong).unwrap();
+        assert_eq!(found.arithmetic, Arithmetic::MixedF16);
+        let refused = precision(PrecisionChoice::MixedBf16, &wrong).unwrap_err();
+        says(
+            format!("{}\n{refused}", found.reason),
+            snapbox::str![[r#"
+the device has 16-bit floats, but no bfloat16 that can be used: a product came out wrong by 5.0e-1
+error[device]: `train.precision = "mixed-bf16"` is not available on Discrete 0
+  because in a trial of bfloat16, a product came out wrong by 5.0e-1
+
+hint: use `"mixed-f16"`
+"#]],
+        );
         let software = OpenedDevice { software: true, ..on_card(true, false) };
         let found = precision(PrecisionChoice::Auto, &software).unwrap();
         assert_eq!(found.arithmetic, Arithmetic::F32);

@@ -53,7 +53,7 @@ pub fn adapters(api: GraphicsApi) -> Result<Vec<Adapter>, String> {
 /// # Errors
 /// In one sentence, when that fails.
 pub fn trial(adapter: &Adapter) -> Result<Trial, String> {
-    match PROGRAM.get() {
+    without_bfloat16_if_it_fails(adapter, &|adapter| match PROGRAM.get() {
         Some(program) => {
             let question = serde_json::to_string(adapter).map_err(|error| error.to_string())?;
             let words = [COMMAND.to_owned(), adapter.api.clone(), question];
@@ -63,6 +63,20 @@ pub fn trial(adapter: &Adapter) -> Result<Trial, String> {
             let adapter = adapter.clone();
             here(move || super::gpu::trial(&adapter))
         }
+    })
+}
+
+/// Kernels in bfloat16 are new to drivers: one that crashes over them is tried once more without.
+fn without_bfloat16_if_it_fails(
+    adapter: &Adapter,
+    trial: &dyn Fn(&Adapter) -> Result<Trial, String>,
+) -> Result<Trial, String> {
+    match trial(adapter) {
+        Err(why) if adapter.bfloat16 => {
+            let found = trial(&Adapter { bfloat16: false, ..adapter.clone() })?;
+            Ok(Trial { bf16_failure: Some(why), ..found })
+        }
+        found => found,
     }
 }
 
@@ -231,6 +245,26 @@ mod tests {
             &none,
             snapbox::str!["the driver could not be asked: No such file or directory (os error 2)"],
         );
+    }
+
+    #[test]
+    fn a_driver_that_crashes_over_bfloat16_is_tried_without() {
+        let old =
+            super::super::fixture::adapter("vulkan", 0, super::super::AdapterKind::Discrete, 0);
+        let new = Adapter { bfloat16: true, ..old.clone() };
+        let crash = "the driver crashed (signal 11, a segmentation fault)";
+        let trial = |adapter: &Adapter| match adapter.bfloat16 {
+            true => Err(crash.to_owned()),
+            false => Ok(super::super::fixture::right_trial()),
+        };
+        let found = without_bfloat16_if_it_fails(&new, &trial).unwrap();
+        assert!(found.has_f16() && !found.has_bf16() && found.problem().is_none());
+        assert_eq!(found.bf16_problem().as_deref(), Some(crash));
+        let found = without_bfloat16_if_it_fails(&old, &trial).unwrap();
+        assert_eq!(found.bf16_problem(), None);
+        // What crashes over everything is as it was.
+        let always = |_: &Adapter| Err("it hangs".to_owned());
+        assert_eq!(without_bfloat16_if_it_fails(&new, &always).unwrap_err(), "it hangs");
     }
 
     #[test]

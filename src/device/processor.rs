@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::instructions;
+
 /// Facts about the processor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Processor {
@@ -28,45 +30,6 @@ pub fn processor() -> Processor {
         instructions: instructions(),
         sha: sha(),
     }
-}
-
-/// The instructions that kernels choose between, of those that this machine has.
-pub fn instructions() -> Vec<&'static str> {
-    let mut found = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! look {
-            ($($name:tt)*) => {
-                $(if std::arch::is_x86_feature_detected!($name) { found.push($name) })*
-            };
-        }
-        look!("sse4.1" "avx" "avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512vnni");
-        look!("avx512bf16");
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        macro_rules! look {
-            ($($name:tt)*) => {
-                $(if std::arch::is_aarch64_feature_detected!($name) { found.push($name) })*
-            };
-        }
-        look!("neon" "fp16" "dotprod" "sve");
-    }
-    found.shrink_to_fit();
-    found
-}
-
-/// Whether there are instructions for products of bfloat16 that our kernels know (AVX512-BF16, with
-/// the loads of AVX512-BW).
-pub fn multiplies_bfloat16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 fn sha() -> bool {

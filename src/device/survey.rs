@@ -125,6 +125,7 @@ pub(super) fn on(adapter: &Adapter) -> Result<OpenedDevice, String> {
         memory_bytes: trial.memory_bytes,
         f16: trial.has_f16(),
         bf16: trial.has_bf16(),
+        bf16_problem: trial.bf16_problem(),
         adapter: Some(adapter.clone()),
         ..cpu(0, "")
     })

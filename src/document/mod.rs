@@ -43,7 +43,7 @@ pub(crate) use named::argument_name;
 pub use place::{Origin, Override};
 pub(crate) use place::{Problems, shown};
 pub(crate) use quoted::quoted;
-pub(crate) use render::Entries;
+pub(crate) use render::{Entries, texts};
 pub use schema::schema;
 pub use setting::Setting;
 pub(crate) use setting::settings;

@@ -94,6 +94,11 @@ fn header(prefix: &str) -> String {
     }
 }
 
+/// A list of texts as a resolved document has it.
+pub(crate) fn texts(list: &[String]) -> String {
+    literal(&Value::Texts(list.to_vec()))
+}
+
 /// One way to write each value. Written here and not by a library, since digests depend on it.
 fn literal(value: &Value) -> String {
     match value {

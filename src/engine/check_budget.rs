@@ -18,6 +18,12 @@ const READING: u64 = 25;
 const READINGS: u64 = 6;
 /// Where it takes longer, it may take this part of the run: less than 3 %.
 const PART_OF_RUN: u64 = 34;
+/// In so many operations' time a number of a base is read from files, hashed, and written to disk
+/// as it is kept there: assumed to be 8 to 10 ns.
+const LOADING: u64 = 200;
+/// A GPU does at most so many times what two slow cores do in the same time; a fast one does not
+/// stand beside two slow cores.
+const GPU: u64 = 2000;
 /// Numbers of scores over the vocabulary that are made at once, for sixteen targets at least.
 const SCORES: usize = 1 << 20;
 
@@ -52,6 +58,16 @@ impl CheckBudget {
             of_token: active + turned,
             of_codes: (READINGS + 2 * more) * READING * coded,
             most: OPERATIONS.max(run / PART_OF_RUN),
+        }
+    }
+
+    /// The same where a GPU trains, and the model is put on the CPU for the comparison alone.
+    #[must_use]
+    pub fn beside_gpu(self, description: &Description) -> Self {
+        Self {
+            of_codes: self.of_codes.saturating_add(LOADING.saturating_mul(description.parameters)),
+            most: OPERATIONS.max(self.most / GPU),
+            ..self
         }
     }
 
@@ -123,6 +139,17 @@ mod tests {
         // Nothing overflows where a run never ends.
         assert!(is_allowed(numbers, u64::MAX));
         assert!(!budget(u64::MAX / 8, 0, 0).allows(usize::MAX));
+    }
+
+    #[test]
+    fn beside_a_gpu_loading_counts_and_the_run_is_shorter() {
+        let model = small_model(&Device::flex(), ComputeConfig::default()).unwrap();
+        let small = CheckBudget::new(&model.description, 0, 100, false);
+        let beside = small.beside_gpu(&model.description);
+        assert_eq!(beside.of_codes, LOADING * model.description.parameters);
+        assert_eq!((beside.tokens(), beside.most), (256, OPERATIONS));
+        let long = CheckBudget { most: 3 * GPU * OPERATIONS, ..small };
+        assert_eq!(long.beside_gpu(&model.description).most, 3 * OPERATIONS);
     }
 
     #[test]

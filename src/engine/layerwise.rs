@@ -81,7 +81,7 @@ pub fn forward_backward(
         let (layer, context) = (&model.layers[index], context_of(index));
         let saved = match held {
             LayerTape::Layer(saved) => saved,
-            LayerTape::Input(x) => layer.differentiable(x, context).1,
+            LayerTape::Input(x) => layer.again(x, context),
         };
         dx = saved.backward(layer, context, dx, sums);
     }

@@ -2,11 +2,14 @@
 
 mod answers;
 mod around;
+mod held;
 mod on_cpu;
+
+pub use around::beside_gpu;
 
 use std::collections::BTreeMap;
 
-use crate::config::{Kernels, Recompute};
+use crate::config::{Kernels, OptimizerOffload, Recompute};
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::model::description::TrainedLinear;
 use crate::model::{Description, Streamed};
@@ -44,6 +47,9 @@ pub struct Estimate {
     /// the texts, and scores over the vocabulary.
     #[serde(skip_serializing_if = "is_nothing")]
     pub answers: u64,
+    /// What the optimizer keeps in host memory, off a GPU.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub offloaded: u64,
     /// The weights of a teacher that stays in memory beside the run.
     #[serde(skip_serializing_if = "is_nothing")]
     pub resident_teacher: u64,
@@ -55,7 +61,7 @@ pub struct Estimate {
 impl Estimate {
     /// All parts together.
     pub fn total(&self) -> u64 {
-        self.on_device() + self.checkpoint + self.data + self.program
+        self.on_device() + self.offloaded + self.checkpoint + self.data + self.program
     }
 
     /// What a GPU has to hold.
@@ -113,6 +119,8 @@ pub struct TrainedParameters {
     pub averages: bool,
     /// Numbers of the largest tensor.
     pub largest: u64,
+    /// The most bytes that the optimizer keeps for one tensor.
+    pub largest_state: u64,
 }
 
 impl TrainedParameters {
@@ -157,6 +165,10 @@ pub struct Workload {
     pub chunk: usize,
     /// What is kept for the backward pass.
     pub recompute: Recompute,
+    /// Tokens of which an MLP is computed at once; all of them where this is `None`.
+    pub mlp_tile: Option<usize>,
+    /// Where the optimizer's state is between updates.
+    pub offload: OptimizerOffload,
     /// Frozen numbers that are kept in a format of their own or left on disk, and the bytes that
     /// they take in memory.
     pub coded: (u64, u64),
@@ -221,6 +233,10 @@ pub fn estimate(description: &Description, work: Workload, adapted: &AdapterMemo
     let estimate = Estimate {
         weights: work.frozen(description) + learning * F32,
         data: work.data,
+        offloaded: match work.offload {
+            OptimizerOffload::Host => trained.state_bytes,
+            OptimizerOffload::None | OptimizerOffload::Disk => 0,
+        },
         program: PROGRAM + work.tokenizer * TOKEN,
         ..Estimate::default()
     };
@@ -249,10 +265,8 @@ impl Estimate {
         let Workload { rows, length, trained, .. } = work;
         let tokens = (rows * length) as u64;
         let of_layers = description.layers.iter().map(|layer| layer.taped(description.hidden));
-        let (mut all, mut most) = (0, 0);
-        for kept in of_layers {
-            (all, most) = (all + kept as u64, most.max(kept as u64));
-        }
+        let all: u64 = of_layers.map(|kept| kept as u64).sum();
+        let most = work.most_taped(description);
         let input = tokens * description.hidden as u64 * F32;
         let layers = description.layers.len() as u64;
         // Until the last gradient has come back; it and its gradient.
@@ -266,10 +280,10 @@ impl Estimate {
         let of_logits = scores_by_tensors(description);
         let targets = (work.micro_batches * work.chunk_of_each()) as u64;
         Self {
-            optimizer: trained.count * F32 + trained.state_bytes + table,
+            optimizer: trained.count * F32 + work.state_bytes() + work.brought_bytes() + table,
             activations: match work.recompute {
                 Recompute::None => tokens * all * F32,
-                Recompute::Layers => layers * input + tokens * most * F32,
+                Recompute::Layers => layers * input + most * F32,
             } + beside
                 + of_adapter
                 + work.dequantised * work.arithmetic.frozen_bytes(!work.on_gpu),
@@ -295,6 +309,8 @@ impl Workload {
             length: 0,
             chunk: 0,
             recompute: Recompute::None,
+            mlp_tile: None,
+            offload: OptimizerOffload::None,
             coded: (0, 0),
             dequantised: 0,
             streamed: None,
@@ -356,4 +372,45 @@ impl Workload {
 /// the scores, and the slope at each of them.
 fn scores_by_tensors(description: &Description) -> u64 {
     if description.logits.soft_cap.is_some() { 6 } else { 4 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::STATE_AT_ONCE;
+    use crate::model::fixture::small_llama;
+
+    #[test]
+    fn state_off_a_gpu_is_no_memory_of_it_but_for_what_an_update_brings_there() {
+        const STATE: u64 = 100 << 20;
+        const LARGEST: u64 = 40 << 20;
+        let trained = TrainedParameters {
+            count: 1000,
+            state_bytes: STATE,
+            averages: false,
+            largest: 500,
+            largest_state: LARGEST,
+        };
+        let device = Workload::on(true, Arithmetic::F32, Kernels::Fast);
+        let work = Workload { trained, rows: 1, length: 8, chunk: 8, saves: true, ..device };
+        let of = |offload, trained| {
+            let work = Workload { offload, trained, ..work };
+            estimate(&small_llama(), work, &AdapterMemory::default())
+        };
+        let here = of(OptimizerOffload::None, trained);
+        let [host, disk] =
+            [OptimizerOffload::Host, OptimizerOffload::Disk].map(|place| of(place, trained));
+        for moved in [&host, &disk] {
+            assert_eq!(here.on_device() - moved.on_device(), STATE - LARGEST);
+            assert_eq!(here.at_least() - moved.at_least(), STATE - LARGEST);
+            // A tensor of it is read while it is saved.
+            assert_eq!(here.checkpoint - moved.checkpoint, STATE - 500 * F32);
+        }
+        assert_eq!([here.offloaded, host.offloaded, disk.offloaded], [0, STATE, 0]);
+        assert_eq!(host.total() - disk.total(), STATE);
+        // Small parameters are moved together.
+        let small = TrainedParameters { largest_state: 1 << 20, ..trained };
+        let small = of(OptimizerOffload::Host, small);
+        assert_eq!(here.on_device() - small.on_device(), STATE - STATE_AT_ONCE);
+    }
 }

@@ -4,22 +4,26 @@ mod averaged;
 mod micro_batch_split;
 mod beforehand;
 mod check_budget;
+mod device_check;
 mod evaluate;
 mod gradient_check;
 mod in_flight;
 mod layerwise;
 mod loss_scale;
 mod memory;
+mod offload;
 mod optimizer_state;
 mod output_rows;
 pub mod optimizers;
 mod parameter_groups;
 pub mod parity;
 mod profile;
+mod roofline;
 mod reference;
 mod schedule;
 mod shared_prompts;
 mod sizes;
+mod step_work;
 mod teacher;
 mod trainer;
 mod update;
@@ -27,21 +31,26 @@ mod warm_up;
 
 pub use averaged::TrainedWeights;
 pub use check_budget::{CheckBudget, checked_chunk};
+pub use device_check::CheckVerdict;
 pub use evaluate::{ReferenceLogProbs, evaluate, evaluate_beside, reference_of};
 pub use gradient_check::{GradientCheck, check_gradients, first_documents, first_tokens};
 pub use in_flight::InFlight;
 pub use layerwise::{Pass, forward_backward};
 pub use loss_scale::LossScale;
 pub use memory::{
-    AdapterMemory, Estimate, TeacherMemory, TrainedParameters, Workload, WrittenAnswers, estimate,
+    AdapterMemory, Estimate, TeacherMemory, TrainedParameters, Workload, WrittenAnswers,
+    beside_gpu, estimate,
 };
 pub use micro_batch_split::MicroBatchSplit;
+pub use offload::{STATE_AT_ONCE, StateStore, StoredState};
 pub use optimizer_state::{OptimizerState, ParameterRule, ParameterRules, StateByPath};
 pub use optimizers::Optimizer;
 pub use parameter_groups::{ParameterGroups, keys as parameter_group_keys};
-pub use profile::{StepLaunches, step_launches};
+pub use profile::{OverIdeal, StepLaunches, StepMoves, step_launches};
+pub use roofline::{CARDS, Card, PREDICTED_MODELS, PredictedStep, predicted_steps};
 pub use schedule::{Schedule, Shape, learning_rate};
 pub use sizes::Size;
+pub use step_work::{Launched, ModelShape, Parts, StepShape};
 pub use teacher::teacher_tops;
 pub use trainer::{StepSettings, Trainer};
 

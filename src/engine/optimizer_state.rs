@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
+use super::offload::{STATE_AT_ONCE, StateStore};
 use super::optimizers::{Kept, Moving, Optimizer, StateSpec, UpdateStep, UpdatedParameter};
+use crate::error::Result;
 
 /// What is kept for each parameter, by its path; in the order of what the optimizer asks for.
 pub type StateByPath = BTreeMap<String, Vec<Kept>>;
@@ -15,6 +17,8 @@ pub struct OptimizerState {
     by_path: StateByPath,
     updates: i32,
     rules: ParameterRules,
+    /// Where the state is between updates, if that is not on the device.
+    store: Option<StateStore>,
 }
 
 /// What a parameter has that others have not.
@@ -41,7 +45,30 @@ type Given = (UpdatedParameter, [Tensor<1>; 2]);
 impl OptimizerState {
     /// An optimizer that has seen nothing.
     pub fn new(rule: Box<dyn Optimizer>) -> Self {
-        Self { rule, by_path: BTreeMap::new(), updates: 0, rules: ParameterRules::new() }
+        let rules = ParameterRules::new();
+        Self { rule, by_path: BTreeMap::new(), updates: 0, rules, store: None }
+    }
+
+    /// Keeps the state elsewhere than on the device, from the next update on.
+    pub fn offload_to(&mut self, store: StateStore) {
+        self.store = Some(store);
+    }
+
+    /// What is kept, as it is between updates.
+    ///
+    /// # Errors
+    /// When it goes to a disk that is full.
+    pub fn stored(&self, kept: Kept) -> Result<Kept> {
+        match &self.store {
+            Some(store) => store.put(kept),
+            None => Ok(kept),
+        }
+    }
+
+    fn keep(&mut self, path: String, state: Vec<Kept>) -> Result<()> {
+        let state: Result<_> = state.into_iter().map(|kept| self.stored(kept)).collect();
+        self.by_path.insert(path, state?);
+        Ok(())
     }
 
     /// Gives some parameters a rate or a decay of their own.
@@ -62,29 +89,35 @@ impl OptimizerState {
     }
 
     /// The new values of one parameter.
+    ///
+    /// # Errors
+    /// When its state goes to a disk that is full.
     pub fn update(
         &mut self,
         parameter: UpdatedParameter,
         value: Tensor<1>,
         gradient: Tensor<1>,
         learning_rate: f64,
-    ) -> Tensor<1> {
+    ) -> Result<Tensor<1>> {
         let path = parameter.path.clone();
         let step = self.step_of(&path, learning_rate);
         let moving = self.moving(parameter, value, gradient);
         let (value, state) = self.rule.update(moving, step);
-        self.by_path.insert(path, state);
-        value
+        self.keep(path, state)?;
+        Ok(value)
     }
 
     /// The new values of many parameters, by path, from values and gradients, which are multiplied
     /// with `factor: [1]`.
+    ///
+    /// # Errors
+    /// When their state goes to a disk that is full.
     pub fn update_together(
         &mut self,
         all: Vec<Given>,
         factor: &Tensor<1>,
         learning_rate: f64,
-    ) -> BTreeMap<String, Tensor<1>> {
+    ) -> Result<BTreeMap<String, Tensor<1>>> {
         // Those of one rate and one decay at a time.
         let mut groups: BTreeMap<_, (UpdateStep, Vec<Given>)> = BTreeMap::new();
         for (parameter, both) in all {
@@ -93,8 +126,34 @@ impl OptimizerState {
             let (_, group) = groups.entry(alike).or_insert_with(|| (step, Vec::new()));
             group.push((parameter, both));
         }
-        let groups = groups.into_values();
-        groups.flat_map(|(step, all)| self.update_group(all, factor, step)).collect()
+        let mut moved = BTreeMap::new();
+        for (step, all) in groups.into_values() {
+            for all in self.portions(all, |(parameter, _)| parameter) {
+                moved.extend(self.update_group(all, factor, step)?);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// What is moved at the same time: all, or where the state is not on the device as many
+    /// parameters as are brought there at once.
+    fn portions<T>(&self, all: Vec<T>, of: impl Fn(&T) -> &UpdatedParameter) -> Vec<Vec<T>> {
+        if self.store.is_none() {
+            return vec![all];
+        }
+        let (mut portions, mut bytes) = (Vec::<Vec<T>>::new(), 0);
+        for one in all {
+            let state: u64 = self.specs(of(&one)).iter().map(StateSpec::bytes).sum();
+            match portions.last_mut().filter(|_| bytes + state <= STATE_AT_ONCE) {
+                Some(portion) => portion.push(one),
+                None => {
+                    portions.push(vec![one]);
+                    bytes = 0;
+                }
+            }
+            bytes += state;
+        }
+        portions
     }
 
     fn update_group(
@@ -102,7 +161,7 @@ impl OptimizerState {
         all: Vec<Given>,
         factor: &Tensor<1>,
         step: UpdateStep,
-    ) -> BTreeMap<String, Tensor<1>> {
+    ) -> Result<Vec<(String, Tensor<1>)>> {
         let paths: Vec<String> = all.iter().map(|(parameter, _)| parameter.path.clone()).collect();
         let taken = all
             .into_iter()
@@ -110,8 +169,8 @@ impl OptimizerState {
         let taken = taken.collect();
         let moved = self.rule.update_together(taken, factor, step);
         let kept = paths.into_iter().zip(moved).map(|(path, (value, state))| {
-            self.by_path.insert(path.clone(), state);
-            (path, value)
+            self.keep(path.clone(), state)?;
+            Ok((path, value))
         });
         kept.collect()
     }
@@ -123,8 +182,10 @@ impl OptimizerState {
         value: Tensor<1>,
         gradient: Tensor<1>,
     ) -> Moving {
-        let state = self.by_path.remove(&parameter.path);
-        let state = state.unwrap_or_else(|| self.rule.initial(&parameter, &value));
+        let state = match self.by_path.remove(&parameter.path) {
+            Some(state) => brought(state, &value.device()),
+            None => self.rule.initial(&parameter, &value),
+        };
         Moving { parameter, value, gradient, state }
     }
 
@@ -137,8 +198,18 @@ impl OptimizerState {
         &self,
         gradients: Vec<(UpdatedParameter, Tensor<1>)>,
         factor: &Tensor<1>,
-        done: impl Fn(&Tensor<1>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        done: impl Fn(&Tensor<1>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let portions = self.portions(gradients, |(parameter, _)| parameter);
+        portions.into_iter().try_for_each(|all| self.try_portion(all, factor, &done))
+    }
+
+    fn try_portion<E>(
+        &self,
+        gradients: Vec<(UpdatedParameter, Tensor<1>)>,
+        factor: &Tensor<1>,
+        done: impl Fn(&Tensor<1>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         let fresh = |(of, like): &(UpdatedParameter, Tensor<1>)| self.rule.initial(of, like);
         let mut states: Vec<_> = gradients.iter().map(fresh).collect();
         for number in [1, 2] {
@@ -177,14 +248,21 @@ impl OptimizerState {
     /// The weights that are measured and used, of those of one parameter that are trained.
     pub fn averaged(&self, path: &str, value: Tensor<1>) -> Tensor<1> {
         match self.by_path.get(path) {
-            Some(state) => self.rule.averaged(value, state),
+            Some(state) => {
+                let state = brought(state.clone(), &value.device());
+                self.rule.averaged(value, &state)
+            }
             None => value,
         }
     }
 
-    /// Goes on from a saved state.
+    /// Goes on from a saved state, each part of which is as [`Self::stored`] has it.
     pub fn restore(&mut self, by_path: StateByPath, updates: u64) {
         self.by_path = by_path;
         self.updates = i32::try_from(updates).expect("runs stay below 2^31 updates");
     }
+}
+
+fn brought(state: Vec<Kept>, device: &Device) -> Vec<Kept> {
+    state.into_iter().map(|kept| kept.brought_to(device)).collect()
 }

@@ -68,7 +68,7 @@ pub fn parity(opened: &OpenedDevice, at: &mut dyn FnMut(&str) -> Result<()>) -> 
     }
     for entry in OPTIMIZERS {
         at(entry.name)?;
-        let update = |device: &Device| Ok(optimizer(entry, device));
+        let update = |device: &Device| optimizer(entry, device);
         lines.extend(pair(entry.name, entry.tolerance, &opened.device, update)?);
     }
     for arithmetic in [Arithmetic::F32, Arithmetic::MixedF16, Arithmetic::MixedBf16] {
@@ -87,7 +87,22 @@ pub fn parity(opened: &OpenedDevice, at: &mut dyn FnMut(&str) -> Result<()>) -> 
             lines.extend(pair(&name, tolerance, &opened.device, run)?);
         }
     }
+    lines.extend(step_in_tiles(&opened.device, computing, at)?);
     Ok(Parity { lines, seconds: began.elapsed().as_secs_f64(), failure: None })
+}
+
+/// A step whose MLPs are computed a tile of tokens at a time.
+fn step_in_tiles(
+    device: &Device,
+    computing: ComputeConfig,
+    at: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<Vec<Compared>> {
+    let computing = ComputeConfig { mlp_tile: Some(64), ..computing };
+    let kind = ADAPTERS[0];
+    let name = format!("{} step, MLPs in tiles", kind.label().title);
+    at(&name)?;
+    let run = |device: &Device| self::step(kind.sample().as_ref(), device, computing);
+    pair(&name, STEP_TOLERANCE, device, run)
 }
 
 fn pair(
@@ -105,7 +120,7 @@ fn pair(
 }
 
 /// Three updates of random numbers.
-fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
+fn optimizer(entry: &OptimizerEntry, device: &Device) -> Result<Outputs> {
     // Enough numbers of one parameter for a state in codes.
     const MOST: usize = 4500;
     let mut optimizer = OptimizerState::new(optimizers::with(entry.name, entry.smooth));
@@ -132,7 +147,7 @@ fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
         optimizer.begin_update();
         let both = values.into_iter().zip(all(step)).map(|(value, d)| [value, d]);
         let moving = parameters.iter().cloned().zip(both).collect();
-        values = optimizer.update_together(moving, &factor, 1e-2).into_values().collect();
+        values = optimizer.update_together(moving, &factor, 1e-2)?.into_values().collect();
     }
     let mut kept: Vec<(&'static str, Vec<f32>)> = Vec::new();
     for parameter in &parameters {
@@ -141,6 +156,7 @@ fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
             let numbers = match state {
                 Kept::Numbers(numbers) => host(numbers.clone()),
                 Kept::Codes(codes) => codes.iter().map(|code| f32::from(*code)).collect(),
+                Kept::Stored(stored) => stored.numbers(),
             };
             match kept.iter_mut().find(|(name, _)| *name == spec.name) {
                 Some((_, all)) => all.extend(numbers),
@@ -149,7 +165,7 @@ fn optimizer(entry: &OptimizerEntry, device: &Device) -> Outputs {
         }
     }
     let weights = values.into_iter().flat_map(host).collect();
-    std::iter::once(("weights", weights)).chain(kept).collect()
+    Ok(std::iter::once(("weights", weights)).chain(kept).collect())
 }
 
 /// A model with grouped queries, a tied head and an adapter, which numbers alone make.

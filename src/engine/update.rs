@@ -12,10 +12,20 @@ use crate::engine::trainer::{Stopped, Sums};
 use crate::engine::{OptimizerState, Trainer};
 use crate::error::{Error, Result};
 use crate::model::{Gradients, Parameter, Visitor};
-use crate::ops::{begin_reading, begun, flat, from_vec, host};
+use crate::ops::{begin_reading, begun, counts, flat, from_vec, host};
 
 /// As `torch.nn.utils.clip_grad_norm_` has it.
 const CLIP_EPSILON: f64 = 1e-6;
+/// Kernels by which a device decides what gradients are multiplied with, each for one number, and
+/// the bytes that they move.
+const CLIP_KERNELS: [(&str, usize); 6] = [
+    ("SliceKernel", 8),
+    ("KernelScalarBinop", 8),
+    ("UnaryFloat", 8),
+    ("KernelScalarBinop", 8),
+    ("KernelScalarCmp", 8),
+    ("MaskFillKernel", 12),
+];
 
 /// What gradients are multiplied with.
 pub(super) enum Factor {
@@ -109,7 +119,11 @@ impl Trainer {
     pub(super) fn clip_ahead(&self, both: &Tensor<1>) -> Factor {
         let limit = self.settings.max_grad_norm;
         if limit > 0.0 {
-            let norm = both.clone().narrow(0, 1, 1).add_scalar(CLIP_EPSILON);
+            let norm = both.clone().narrow(0, 1, 1);
+            for (kernel, bytes) in CLIP_KERNELS {
+                counts(kernel, &norm, (bytes, 1));
+            }
+            let norm = norm.add_scalar(CLIP_EPSILON);
             return Factor::OnDevice(norm.recip().mul_scalar(limit).clamp_max(1.0));
         }
         Factor::Number(1.0)
@@ -119,35 +133,43 @@ impl Trainer {
         let step = self.step + 1;
         let on_gpu = self.on_gpu();
         let first = self.optimizer.updates() == 0;
-        let work = || {
-            self.apply(sums, factor, rate);
+        let work = || -> Result<std::result::Result<(), String>> {
+            self.apply(sums, factor, rate)?;
             // The state is made in the first update: whether it fits is known after it.
             let made = self.optimizer.by_path().values().filter(|_| first && on_gpu);
-            made.flatten().try_for_each(|kept| match kept {
+            Ok(made.flatten().try_for_each(|kept| match kept {
                 Kept::Numbers(numbers) => begun(numbers),
-                Kept::Codes(_) => Ok(()),
-            })
+                Kept::Codes(_) | Kept::Stored(_) => Ok(()),
+            }))
         };
-        let done = device::attempt(on_gpu, work).map_err(|failure| failed(step, failure))?;
+        let done = device::attempt(on_gpu, work).map_err(|failure| failed(step, failure))??;
         done.map_err(|why| failed(step, Failure::of(&why)))
     }
 
-    fn apply(&mut self, sums: Gradients, factor: &Factor, rate: f64) {
+    fn apply(&mut self, sums: Gradients, factor: &Factor, rate: f64) -> Result<()> {
         self.optimizer.begin_update();
         let (on_gpu, sums) = (self.on_gpu(), sums.into_sums());
         if on_gpu {
             return self.apply_together(sums, &factor.on_device(&self.model.device), rate);
         }
-        let mut update = Update { sums, optimizer: &mut self.optimizer, factor, rate };
+        let optimizer = &mut self.optimizer;
+        let mut update = Update { sums, optimizer, factor, rate, failed: None };
         self.model.visit(&mut update);
+        update.failed.map_or(Ok(()), Err)
     }
 
     /// On a GPU, where the launch of a kernel takes longer than moving a small tensor does.
-    fn apply_together(&mut self, sums: BTreeMap<String, Tensor<1>>, factor: &Tensor<1>, rate: f64) {
+    fn apply_together(
+        &mut self,
+        sums: BTreeMap<String, Tensor<1>>,
+        factor: &Tensor<1>,
+        rate: f64,
+    ) -> Result<()> {
         let mut together = Together { sums, moving: Vec::new() };
         self.model.visit(&mut together);
-        let moved = self.optimizer.update_together(together.moving, factor, rate);
+        let moved = self.optimizer.update_together(together.moving, factor, rate)?;
         self.model.visit(&mut Moved(moved));
+        Ok(())
     }
 }
 
@@ -213,11 +235,13 @@ struct Update<'a> {
     optimizer: &'a mut OptimizerState,
     factor: &'a Factor,
     rate: f64,
+    /// Why the rest was not moved.
+    failed: Option<Error>,
 }
 
 impl Update<'_> {
     fn apply<const D: usize>(&mut self, path: &str, parameter: &mut Parameter<D>) {
-        if !parameter.trainable {
+        if !parameter.trainable || self.failed.is_some() {
             return;
         }
         let Some(gradient) = self.sums.remove(path) else {
@@ -227,8 +251,10 @@ impl Update<'_> {
         let shape = parameter.value.dims();
         let value = flat(parameter.value.clone());
         let of = UpdatedParameter::new(path, &shape);
-        let value = self.optimizer.update(of, value, gradient, self.rate);
-        parameter.value = value.reshape(shape.map(|size| size as i32));
+        match self.optimizer.update(of, value, gradient, self.rate) {
+            Ok(value) => parameter.value = value.reshape(shape.map(|size| size as i32)),
+            Err(error) => self.failed = Some(error),
+        }
     }
 }
 

@@ -145,6 +145,15 @@ impl NewFile {
         self.file.set_len(bytes)
     }
 
+    /// Writes bytes at a place, whatever was written before.
+    pub fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        if let Err(error) = ask(Call::Write, &self.path) {
+            write_all_at(&self.file, &bytes[..bytes.len() / 2], at)?;
+            return Err(error);
+        }
+        write_all_at(&self.file, bytes, at)
+    }
+
     /// The file itself, to read about it.
     pub fn file(&self) -> &File {
         &self.file
@@ -154,6 +163,22 @@ impl NewFile {
     pub fn again(&self) -> io::Result<Self> {
         Ok(Self { file: self.file.try_clone()?, path: self.path.clone() })
     }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, at)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => (bytes, at) = (&bytes[count..], at + count as u64),
+        }
+    }
+    Ok(())
 }
 
 impl Write for NewFile {

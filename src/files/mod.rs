@@ -12,6 +12,7 @@ mod ours;
 mod run;
 mod speed;
 mod toml;
+mod unnamed;
 
 pub use atomic::{folder_of, write_atomic, write_synced};
 pub use cache_home::cache_home;
@@ -36,3 +37,4 @@ pub use ours::{DATA_LOCK, KERNELS, MIRRORED_LOCK, ROLLOUTS};
 pub use run::RunDirectory;
 pub use speed::{DiskSpeed, disk_speed};
 pub use toml::parse_toml;
+pub use unnamed::UnnamedFile;

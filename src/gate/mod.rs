@@ -1,6 +1,7 @@
 //! Is a candidate good enough to take the baseline's place? Both are evaluated here, on the same
 //! bytes, by a policy that says what may not get worse and what must hold besides.
 //!
+//! - `loosened`: what a policy demands less of than before
 //! - `limits`, `measures`, `switches`, `policy`: what is demanded
 //! - `compare`, `performance`: numbers against numbers
 //! - `checks`, `tokenizer`, `words`, `contamination`: the checklist
@@ -10,6 +11,7 @@
 //! - `attest`: the verdict, signed, and read back
 
 mod limits;
+mod loosened;
 mod performance_config;
 mod checks_config;
 mod policy;
@@ -37,6 +39,7 @@ pub use coverage_config::CoverageRule;
 pub use decision::{Decision, Report, Test, TestKind, TestNumbers, TestOutcome, VERSION};
 pub use formats::{junit, markdown, sarif, text};
 pub use limits::{Direction, MetricLimits};
+pub use loosened::{Loosened, PolicyChange, loosened};
 pub use ngrams::Runs as NgramRuns;
 pub use performance::Meter;
 pub use performance_config::{Measure, PerformanceRule};

@@ -129,7 +129,7 @@ fn beside(model: &str, folder: &Path) -> Result<String> {
 }
 
 /// Every metric of a suite, with the usual limits.
-fn usual(suite: &Suite) -> Vec<MetricRule> {
+pub(super) fn usual(suite: &Suite) -> Vec<MetricRule> {
     let rule = |name: &str| {
         let limits = MetricLimits::usual(MetricKind::of(name, suite)?);
         Some(MetricRule { name: name.to_owned(), limits, line: None })

@@ -16,6 +16,7 @@
 //! - `lock`: which bytes the names in a configuration stand for
 //! - `data_files`: which files of a data set make up a subset and a split
 //! - `supply`, `sets`: all files of a configuration, from here or from a hub, under the lock
+//! - `kept`: what is made of models here
 //! - `upload_call`, `upload_large`, `upload`: a folder that becomes a commit
 //! - `downloads`: what of the cache is ours to remove
 
@@ -29,6 +30,7 @@ mod downloads;
 mod file;
 mod header_text;
 mod http;
+mod kept;
 pub mod data_files;
 mod local;
 mod lock;

@@ -53,12 +53,12 @@ pub struct Policy {
 /// Gets the files of a configuration.
 pub struct Supply {
     pub(super) policy: Policy,
-    transfers: Arc<dyn Transfers>,
+    pub(super) transfers: Arc<dyn Transfers>,
     /// Asked while something is fetched: does the user want to stop?
     interrupted: Arc<dyn Fn() -> bool + Send + Sync>,
     stop: Arc<Stop>,
     hub: OnceLock<Hub>,
-    cache: PathBuf,
+    pub(super) cache: PathBuf,
 }
 
 /// Why a transfer should end.

@@ -105,13 +105,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("pad_to_sequence_len", Nothing),
     ("sample_packing_sequentially", Without("`data.shuffle` decides the order")),
     ("group_by_length", Without("`data.packing` fills rows, so that little is padded")),
-    (
-        "curriculum_sampling",
-        Make(|node, draft| match node.is_true() {
-            true => draft.put("data.shuffle", "false"),
-            false => Ok(()),
-        }),
-    ),
+    ("curriculum_sampling", Make(trainer::in_order)),
     ("shuffle_merged_datasets", Key("data.shuffle")),
     ("val_set_size", Key("data.val_size")),
     ("datasets", Make(|node, draft| sets(node, draft, false))),
@@ -155,6 +149,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("adam_eps", Key("train.adam_epsilon")),
     ("gradient_checkpointing", Make(trainer::recompute)),
     ("activation_offloading", Without("`train.recompute` saves the same memory")),
+    ("tiled_mlp", Make(trainer::tiled_mlp)),
     ("float16", Make(trainer::fp16)),
     ("bfloat16", Make(trainer::bf16)),
     ("evals_per_epoch", Without(PER_EPOCH)),

@@ -148,6 +148,17 @@ learning_rate = 5e-5
 }
 
 #[test]
+fn mlps_in_tiles_are_taken_over_with_recompute() {
+    let toml = |tiles: &str| {
+        let text = format!("base_model: a/b\nmicro_batch_size: 1\ntiled_mlp: {tiles}\n");
+        imported("a.yaml", &text).toml
+    };
+    let both = "recompute = \"layers\"\ntiled_mlp = true\n";
+    assert!(toml("true").contains(both), "{}", toml("true"));
+    assert!(!toml("false").contains("tiled_mlp ="), "{}", toml("false"));
+}
+
+#[test]
 fn a_llama_factory_file_becomes_a_configuration() {
     let text = "model_name_or_path: Qwen/Qwen3-0.6B\ntrust_remote_code: true\nstage: sft\n\
                 finetuning_type: lora\nlora_rank: 4\nlora_target: q_proj,v_proj\n\

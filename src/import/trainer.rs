@@ -217,6 +217,25 @@ pub fn recompute(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     }
 }
 
+/// Records in the order of the files.
+pub fn in_order(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    match node.is_true() {
+        true => draft.put("data.shuffle", "false"),
+        false => Ok(()),
+    }
+}
+
+/// There it is of layers that are computed again, too.
+pub fn tiled_mlp(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    match node.is_true() {
+        true => {
+            draft.put("train.recompute", "\"layers\"")?;
+            draft.put("train.tiled_mlp", "true")
+        }
+        false => Ok(()),
+    }
+}
+
 pub fn bf16(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     match node.is_true() {
         true => draft.put("train.precision", "\"mixed-bf16\""),

@@ -27,7 +27,7 @@ use crate::model::{
     Linear, Model, ModelJson, Parameter, SCORE, VocabularyMatrix, families, frozen_format,
     inspect_for,
 };
-use crate::ops::{from_bf16, from_vec};
+use crate::ops::{from_bf16, from_vec, wide};
 use crate::random::Stream;
 use crate::weights::bitsandbytes::{QuantState, state_of};
 use crate::weights::formats::{self, WeightFormat};
@@ -111,7 +111,8 @@ pub fn load_for<'a>(
             source.keeps_codes = frozen.linears.is_none_or(formats::makes_codes);
             source.keeps_blocks = frozen.linears.is_none();
             source.disk.clone_from(&disk);
-            source.format = frozen_format(device, computing.arithmetic);
+            let on_cpu = *device == Device::flex() && !frozen.as_on_gpu;
+            source.format = frozen_format(on_cpu, computing.arithmetic);
             source.bfloat16 = computing.keeps_bfloat16(*device == Device::flex());
         }
         source
@@ -206,7 +207,10 @@ impl WeightSource {
             }
             (numbers, None) => from_vec(numbers.into_f32(), shape, &self.device),
             (numbers, Some(format)) => {
-                from_vec(numbers.into_f32(), shape, &self.device).cast(format)
+                let rounded = from_vec(numbers.into_f32(), shape, &self.device).cast(format);
+                // The CPU keeps none in f16: they are rounded.
+                let stays = format != FloatDType::F16 || self.device != Device::flex();
+                if stays { rounded } else { wide(rounded) }
             }
         })
     }

@@ -47,12 +47,20 @@ pub struct ModelJson {
     asked: Arc<Mutex<BTreeSet<String>>>,
 }
 
+/// Whether tokens see those before them alone: true where nothing is said.
+const CAUSAL: &str = "is_causal";
+
+/// A dropout of the weights of attention in training, which the model itself does without.
+const ATTENTION_DROPOUT: &str = "attention_dropout";
+
 /// Keys that change nothing of what is computed: bookkeeping, the tokenizer's, and settings of
 /// programs that generate text. Those of `transformers.PreTrainedConfig` 4 and 5, and what is seen
 /// in checkpoints.
 const HARMLESS: &[&str] = &[
     "architectures",
+    ATTENTION_DROPOUT,
     OWN_CODE,
+    "attn_implementation",
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
@@ -61,6 +69,7 @@ const HARMLESS: &[&str] = &[
     "decoder_start_token_id",
     "diversity_penalty",
     "do_sample",
+    "dual_chunk_attention_config",
     "dtype",
     "early_stopping",
     "encoder_no_repeat_ngram_size",
@@ -69,6 +78,7 @@ const HARMLESS: &[&str] = &[
     "finetuning_task",
     "forced_bos_token_id",
     "forced_eos_token_id",
+    "gradient_checkpointing",
     "id2label",
     "initializer_range",
     "is_llama_config",
@@ -76,9 +86,13 @@ const HARMLESS: &[&str] = &[
     "length_penalty",
     "max_length",
     "max_position_embeddings",
+    "max_seq_length",
+    "max_sequence_length",
     "min_length",
+    "model_max_length",
     "model_type",
     "name_or_path",
+    "neftune_noise_alpha",
     "no_repeat_ngram_size",
     "num_labels",
     "num_beam_groups",
@@ -101,6 +115,7 @@ const HARMLESS: &[&str] = &[
     "temperature",
     "tf_legacy_loss",
     "tokenizer_class",
+    "tokenizer_model_max_length",
     "top_k",
     "top_p",
     "torch_dtype",
@@ -110,6 +125,7 @@ const HARMLESS: &[&str] = &[
     "unk_token_id",
     "unsloth_fixed",
     "unsloth_version",
+    "use_flash_attention",
     "use_cache",
 ];
 
@@ -126,6 +142,7 @@ impl ModelJson {
         let Value::Object(mut json) = value else {
             return Err(Error::model("`config.json` is not a JSON object").at(path));
         };
+        json.retain(|key, value| key != "quantization_config" || !value.is_null());
         // Which families have weights in this format, they say themselves.
         let method = json.get("quantization_config").and_then(|it| it.get("quant_method"));
         let method = method.and_then(Value::as_str);
@@ -249,8 +266,14 @@ impl ModelJson {
         let harmless = |key: &String| {
             HARMLESS.contains(&key.as_str()) || key.starts_with('_') || key.contains(".js")
         };
+        if self.json.get(CAUSAL) == Some(&Value::Bool(false)) {
+            return Err(self
+                .wrong(CAUSAL, "is false: tokens of this model see those after them")
+                .because("attention here is causal, and another model would be trained")
+                .hint("embedding models are so; take the language model that they come from"));
+        }
         let unknown = |(key, value): &(&String, &Value)| {
-            !(asked.contains(*key) || harmless(key) || is_off(value))
+            !(asked.contains(*key) || harmless(key) || is_off(value) || is_usual(key, value))
         };
         match self.json.iter().find(unknown) {
             None => Ok(()),
@@ -337,10 +360,29 @@ impl ModelJson {
         })
     }
 
+    /// What a user should know of a dropout that belongs to the model's own training.
+    pub fn dropout_note(&self) -> Option<String> {
+        let share = self.json.get(ATTENTION_DROPOUT)?.as_f64().filter(|share| *share > 0.0)?;
+        Some(format!(
+            "`config.json` has `{ATTENTION_DROPOUT}` {share}: weights of attention are not dropped \
+             in training here; `lora_dropout` drops inputs of adapters"
+        ))
+    }
+
     /// The number format of the weights.
     pub fn element(&self) -> Element {
-        let name = self.json.get("dtype").or_else(|| self.json.get("torch_dtype"));
-        name.and_then(Value::as_str).and_then(Element::from_config).unwrap_or(Element::F32)
+        let named = |key| self.json.get(key).and_then(Value::as_str);
+        let name = named("dtype").or_else(|| named("torch_dtype"));
+        name.and_then(Element::from_config).unwrap_or(Element::F32)
+    }
+}
+
+/// Whether an option says what every model does that has no such option.
+fn is_usual(key: &str, value: &Value) -> bool {
+    match (key, value) {
+        (CAUSAL, Value::Bool(true)) => true,
+        ("layer_types", Value::Array(list)) => list.iter().all(|kind| kind == "full_attention"),
+        _ => false,
     }
 }
 

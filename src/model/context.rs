@@ -1,5 +1,7 @@
 //! What the layers of one forward pass are given besides their input.
 
+use std::borrow::Cow;
+
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::device::ComputeConfig;
@@ -34,6 +36,9 @@ pub struct PassContext {
     pub side: SideStreams,
     /// Whether adapters are off: linear layers are then those of the base model.
     pub adapters_off: bool,
+    /// Whether masks of dropout are made when a tile of tokens is computed, by the kernels of the
+    /// CPU.
+    pub masks_by_tile: bool,
     device: Device,
 }
 
@@ -60,7 +65,25 @@ impl PassContext {
             wanted: None,
             side: SideStreams::default(),
             adapters_off: false,
+            masks_by_tile: false,
         }
+    }
+
+    /// First token and count of each tile in which an MLP computes so many tokens; none where it
+    /// computes all at once.
+    pub fn mlp_tiles(&self, tokens: usize) -> Option<Vec<(usize, usize)>> {
+        let tile = self.computing.mlp_tile.filter(|tile| tokens > *tile)?;
+        let firsts = (0..tokens).step_by(tile);
+        Some(firsts.map(|first| (first, tile.min(tokens - first))).collect())
+    }
+
+    /// For some of the tokens, of which each is computed by itself. Where inputs are dropped, no
+    /// token was left out before.
+    pub fn of_tokens(&self, first: usize, count: usize) -> Cow<'_, Self> {
+        let Some(dropout) = &self.dropout else { return Cow::Borrowed(self) };
+        let numbers = Some((first..first + count).map(|token| dropout.number(token)).collect());
+        let dropout = Some(Dropout { stream: dropout.stream, numbers });
+        Cow::Owned(Self { dropout, ..self.clone() })
     }
 
     /// What enters the first layer, with its noise.
@@ -75,6 +98,12 @@ impl PassContext {
     #[must_use]
     pub fn computed(self, computing: ComputeConfig) -> Self {
         Self { computing, ..self }
+    }
+
+    /// The same, with masks of dropout made when a tile of tokens is computed.
+    #[must_use]
+    pub fn with_masks_by_tile(self) -> Self {
+        Self { masks_by_tile: true, ..self }
     }
 
     /// The same, through the base model alone.

@@ -9,6 +9,7 @@ pub(super) mod head;
 mod in_blocks;
 mod layer_inputs;
 mod mixtures;
+mod mlp_tiles;
 mod norm;
 mod pass_memory;
 mod recurrent;

@@ -5,14 +5,15 @@ mod groups;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{Device, Tensor};
-use rayon::prelude::*;
 
 pub use self::groups::{Completion, generate_groups, texts_at_once};
 use crate::error::{Error, Result};
 use crate::grammar::{AnswerGrammar, AnswerInProgress};
-use crate::model::{Cache, Model, PassContext, Sampling};
+use crate::model::{Cache, Layer, Model, PassContext, Sampling};
+use crate::ops::cpu::{HostTensor, Products, StoredNumbers, each, has_team, together};
 use crate::ops::{host, indices};
 
 /// What came out.
@@ -69,17 +70,29 @@ fn finish(
     ends: &[u32],
     watch: &mut dyn FnMut(usize, u32) -> bool,
 ) -> Result<()> {
-    loop {
-        for (number, text) in texts.iter_mut().enumerate() {
-            if !text.done {
-                text.choose(ends, &mut |token| watch(number, token))?;
+    writing(model, || {
+        loop {
+            for (number, text) in texts.iter_mut().enumerate() {
+                if !text.done {
+                    text.choose(ends, &mut |token| watch(number, token))?;
+                }
             }
+            let mut going: Vec<&mut Text> = texts.iter_mut().filter(|text| !text.done).collect();
+            if going.is_empty() {
+                return Ok(());
+            }
+            step(model, &mut going)?;
         }
-        let mut going: Vec<&mut Text> = texts.iter_mut().filter(|text| !text.done).collect();
-        if going.is_empty() {
-            return Ok(());
-        }
-        step(model, &mut going)?;
+    })
+}
+
+/// Work in which tokens are written one after the other: with threads that stand ready, where the
+/// kernels of the CPU do all of it. Tensor operations have the threads of the pool.
+fn writing<T>(model: &Model, work: impl FnOnce() -> T) -> T {
+    let here = model.device == Device::flex() && Products::of(model.computing).is_some();
+    match here && model.layers.iter().all(Layer::decodes) {
+        true => together(work),
+        false => work(),
     }
 }
 
@@ -157,13 +170,41 @@ struct Text {
 /// Scores of one text among those that were computed together.
 #[derive(Clone, Default)]
 struct TokenScores {
-    all: Arc<Vec<f32>>,
+    all: Arc<Scores>,
     range: Range<usize>,
 }
 
 impl TokenScores {
     fn numbers(&self) -> &[f32] {
-        &self.all[self.range.clone()]
+        &self.all.numbers()[self.range.clone()]
+    }
+}
+
+/// Scores over the vocabulary: where the CPU has computed them, or read back.
+enum Scores {
+    Here(HostTensor),
+    ReadBack(Vec<f32>),
+}
+
+impl Default for Scores {
+    fn default() -> Self {
+        Self::ReadBack(Vec::new())
+    }
+}
+
+impl Scores {
+    fn of(logits: Tensor<2>) -> Self {
+        match HostTensor::of(&logits) {
+            Some(here) if matches!(here.numbers(), StoredNumbers::F32(_)) => Self::Here(here),
+            _ => Self::ReadBack(host(logits)),
+        }
+    }
+
+    fn numbers(&self) -> &[f32] {
+        match self {
+            Self::Here(here) => here.single(),
+            Self::ReadBack(numbers) => numbers,
+        }
     }
 }
 
@@ -197,11 +238,13 @@ impl Text {
     /// Reads what a prompt has beyond what was read.
     fn extend(&mut self, model: &Model, prompt: &[u32]) -> Result<()> {
         self.tokens.truncate(self.read);
-        for token in &prompt[self.read..] {
-            self.tokens.push(*token);
-            step(model, &mut [&mut *self])?;
-        }
-        Ok(())
+        writing(model, || {
+            for token in &prompt[self.read..] {
+                self.tokens.push(*token);
+                step(model, &mut [&mut *self])?;
+            }
+            Ok(())
+        })
     }
 
     /// Chooses the next token, which may be the last.
@@ -258,7 +301,7 @@ fn read(model: &Model, cache: &mut Cache, prompt: &[u32]) -> Result<TokenScores>
     }
     let rows = x.dims()[0];
     let scores = scores(model, x.narrow(0, rows - 1, 1))?;
-    Ok(TokenScores { range: 0..scores.len(), all: scores.into() })
+    Ok(TokenScores { range: 0..scores.numbers().len(), all: scores.into() })
 }
 
 /// Feeds the last token of each text. One that is now of a length for which positions turn
@@ -277,7 +320,10 @@ fn step(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
     if on.is_empty() {
         return Ok(());
     }
-    in_pool(model, || go_on(model, &mut on))
+    match has_team() {
+        true => go_on(model, &mut on),
+        false => in_pool(model, || go_on(model, &mut on)),
+    }
 }
 
 /// One thread alone talks to a GPU. On the CPU it is one of the pool, which takes part in the work
@@ -307,7 +353,7 @@ fn go_on(model: &Model, texts: &mut [&mut Text]) -> Result<()> {
         x = layer.next(x, &context, &mut caches);
     }
     let scores = Arc::new(scores(model, x)?);
-    let width = scores.len() / rows;
+    let width = scores.numbers().len() / rows;
     for (row, text) in texts.iter_mut().enumerate() {
         let range = row * width..(row + 1) * width;
         text.logits = TokenScores { all: scores.clone(), range };
@@ -321,10 +367,19 @@ fn position(place: usize) -> u32 {
 }
 
 /// Scores over the vocabulary for `x: [tokens, hidden]`, one after the other.
-fn scores(model: &Model, x: Tensor<2>) -> Result<Vec<f32>> {
-    let scores = host(model.logits(x));
-    let broken = |part: &[f32]| part.iter().copied().find(|score| !score.is_finite());
-    match scores.par_chunks(1 << 14).find_map_first(broken) {
+fn scores(model: &Model, x: Tensor<2>) -> Result<Scores> {
+    const PART: usize = 1 << 14;
+    let scores = Scores::of(model.logits(x));
+    let numbers = scores.numbers();
+    let first_broken = AtomicUsize::new(numbers.len());
+    each(numbers.chunks(PART).enumerate().collect(), |(number, part): (usize, &[f32])| {
+        // All of them first, in vectors.
+        if part.iter().fold(false, |broken, score| broken | !score.is_finite()) {
+            let place = part.iter().position(|score| !score.is_finite()).unwrap_or_default();
+            first_broken.fetch_min(number * PART + place, Ordering::Relaxed);
+        }
+    });
+    match numbers.get(first_broken.into_inner()) {
         None => Ok(scores),
         Some(score) => Err(Error::not_finite("the model's logits are not finite")
             .because(format!("one of them is {score}"))

@@ -45,9 +45,9 @@ impl Inspected {
             let size = size(&unused);
             format!("keys and values that no layer uses stay as they are, too: tensors of {size}")
         });
-        let own_code = self.config.own_code_note();
+        let of_config = [self.config.own_code_note(), self.config.dropout_note()];
         let notes: Vec<String> =
-            own_code.into_iter().chain(untied).chain(rest).chain(unused).collect();
+            of_config.into_iter().flatten().chain(untied).chain(rest).chain(unused).collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }
 }

@@ -27,7 +27,7 @@ mod vocabulary_matrix;
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-pub use blocks::{Block, Embedding, Head, Norm};
+pub use blocks::{Block, Embedding, Head, MLP_TILE, Norm};
 pub use build::{
     FrozenWeights, Init, Loaded, NewHead, Streamed, WeightSource, check_room, load, load_for,
     refuse_random,
@@ -78,10 +78,10 @@ pub struct Model {
 }
 
 /// The format of matrices that are frozen, if it is not that of 32 bits.
-fn frozen_format(device: &Device, arithmetic: Arithmetic) -> Option<FloatDType> {
+fn frozen_format(on_cpu: bool, arithmetic: Arithmetic) -> Option<FloatDType> {
     match arithmetic {
         Arithmetic::MixedBf16 => Some(FloatDType::BF16),
-        Arithmetic::MixedF16 if *device != Device::flex() => Some(FloatDType::F16),
+        Arithmetic::MixedF16 if !on_cpu => Some(FloatDType::F16),
         Arithmetic::MixedF16 | Arithmetic::F32 => None,
     }
 }
@@ -124,7 +124,8 @@ impl Model {
     /// bits from rounded numbers.
     pub fn compute_in(&mut self, arithmetic: Arithmetic) {
         self.computing.arithmetic = arithmetic;
-        let Some(format) = frozen_format(&self.device, arithmetic) else { return };
+        let on_cpu = self.device == Device::flex();
+        let Some(format) = frozen_format(on_cpu, arithmetic) else { return };
         self.linears(&mut |_, linear| match &mut linear.weight {
             Matrix::Tensor(weight) if !weight.trainable => {
                 weight.value = weight.value.clone().cast(format);

@@ -31,7 +31,12 @@ impl CheckpointNames {
         embedding: "model.embed_tokens.weight",
         layers: "model.layers",
         norm: "model.norm",
-        in_files: &[],
+        // Files of a decoder alone, without an output projection (`Qwen3Model`), have no `model.`.
+        in_files: &[
+            ("layers.", "model.layers."),
+            ("embed_tokens.", "model.embed_tokens."),
+            ("norm.", "model.norm."),
+        ],
         others: &[],
         keys_end: None,
     };

@@ -59,8 +59,9 @@ impl Sampling {
     fn draw(&self, logits: &[f32], made: u64) -> usize {
         let mut weights = relative_probabilities(logits, self.temperature);
         // The smallest number that the vectors' exponential function gives is above zero.
-        let forbidden = |(_, score): &(_, &f32)| **score == f32::NEG_INFINITY;
-        weights.iter_mut().zip(logits).filter(forbidden).for_each(|(weight, _)| *weight = 0.0);
+        for (weight, score) in weights.iter_mut().zip(logits) {
+            *weight = if *score == f32::NEG_INFINITY { 0.0 } else { *weight };
+        }
         self.filters.apply(&mut weights);
         let sum = |weights: &[f32]| weights.iter().copied().map(f64::from).sum::<f64>();
         // Whole blocks are passed by their sums.

@@ -12,7 +12,7 @@ use self::coded_table::CodedTable;
 use crate::device::ComputeConfig;
 use crate::model::{Gradients, Parameter, TableFactors, TokenRows, Visitor};
 use crate::ops::cpu;
-use crate::ops::{from_vec, host, indices, product, wide};
+use crate::ops::{from_vec, host, indices, product, rows_of, wide};
 use crate::weights::formats::CodedMatrix;
 
 /// What stands between the path of a matrix and the number of its piece.
@@ -45,8 +45,12 @@ impl VocabularyMatrix {
         Self { path, pieces, coded: None, token_rows: None, factors: None }
     }
 
-    /// Of codes that stay as they are.
-    pub fn coded(path: &'static str, codes: Arc<dyn CodedMatrix>, rounds: bool) -> Self {
+    /// Of codes that stay as they are; their numbers are rounded to a format when they are read.
+    pub fn coded(
+        path: &'static str,
+        codes: Arc<dyn CodedMatrix>,
+        rounds: Option<FloatDType>,
+    ) -> Self {
         let coded = Some(CodedTable { codes, rounds });
         Self { path, pieces: Vec::new(), coded, token_rows: None, factors: None }
     }
@@ -125,7 +129,7 @@ impl VocabularyMatrix {
     /// Rounds frozen rows to another number format from now on.
     pub fn round(&mut self, format: FloatDType) {
         if let Some(coded) = &mut self.coded {
-            coded.rounds |= format == FloatDType::BF16;
+            coded.rounds = Some(format);
         }
         for piece in self.pieces.iter_mut().filter(|piece| !piece.trainable) {
             piece.value = piece.value.clone().cast(format);
@@ -221,7 +225,7 @@ impl VocabularyMatrix {
             return coded.rows(tokens);
         }
         if let [whole] = self.pieces.as_slice() {
-            return wide(whole.value.clone().select(0, tokens.clone()));
+            return wide(rows_of(whole.value.clone(), tokens));
         }
         let rows = self.parts().map(|(first, piece)| {
             let (local, inside) = within(tokens, first, piece);

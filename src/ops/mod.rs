@@ -37,7 +37,8 @@ pub use gate::{gate, gate_beside, gate_factor};
 pub use given::GivenGradients;
 pub use norm::{rms_norm, rms_norm_backward, rms_norm_factor};
 pub use options::{
-    Activation, AttentionConfig, DeltaHeads, Heads, LogitConfig, QueryScale, RopeScaling,
+    ATTENTION_TILE, Activation, AttentionConfig, DeltaHeads, Heads, LogitConfig, QueryScale,
+    RopeScaling,
 };
 pub use product::{
     HalfProduct, LowRankFactors, low_rank, low_rank_together, product, project, project_frozen,
@@ -46,4 +47,7 @@ pub use reading::{Reading, begin_reading};
 pub use rotary::{Angles, Frequencies, Rotary, rotate, rotate_beside};
 pub use sequences::CHUNK;
 pub use soft_cap::{soft_cap, soft_cap_slope};
-pub use tensors::{begun, flat, from_bf16, from_vec, host, indices, wide};
+pub use tensors::{
+    added, begun, counts, flat, from_bf16, from_vec, host, host_in_parts, indices, read_back,
+    rows_of, wide,
+};

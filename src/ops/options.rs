@@ -1,5 +1,8 @@
 //! Options of operations: plain data without tensors, of which descriptions of models are made.
 
+/// Queries, or keys, that a workgroup of a GPU has at once in fused attention.
+pub const ATTENTION_TILE: usize = 64;
+
 /// How queries, keys and values are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {

@@ -86,7 +86,12 @@ impl<B: Backend + HalfProduct, C: CheckpointStrategy> HalfProduct for Autodiff<B
 pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>, arithmetic: Arithmetic) -> Tensor<D> {
     let bfloat = match arithmetic {
         // Weights of the CPU may be kept in 16 bits and stand for the same numbers in 32.
-        Arithmetic::F32 => return wide(a).matmul(wide(b)),
+        Arithmetic::F32 => {
+            let (a, b) = (wide(a), wide(b));
+            #[cfg(feature = "gpu")]
+            crate::ops::gpu::multiplies_wide(&a, &b);
+            return a.matmul(b);
+        }
         Arithmetic::MixedF16 => false,
         Arithmetic::MixedBf16 => true,
     };

@@ -6,6 +6,8 @@ use burn::tensor::DType;
 use burn::tensor::Tensor;
 
 use crate::ops::host;
+#[cfg(feature = "gpu")]
+use crate::ops::read_back;
 
 /// A few numbers that are being copied to the host.
 pub struct Reading(ReadingState);
@@ -22,6 +24,7 @@ pub fn begin_reading(numbers: Tensor<1>) -> Reading {
     if numbers.dtype() == DType::F32
         && let Ok(found) = numbers.clone().try_into_primitive::<burn_cubecl::CubeBackend>()
     {
+        read_back(&numbers);
         return Reading(ReadingState::Coming(on_device::begin(found)));
     }
     Reading(ReadingState::Here(numbers))

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::recipe::{Input, Recipe};
+use crate::config::place_free;
 use crate::error::{Context, Error, Result};
 use crate::files::{
-    DATA_LOCK, folder_of, has_file, hash_file, link_or_copy, name_anywhere, read_bytes,
+    DATA_LOCK, Digest, folder_of, has_file, hash_file, link_or_copy, name_anywhere, read_bytes,
     write_atomic,
 };
 use crate::settings::{self, KEYS};
@@ -42,6 +43,7 @@ pub fn lay(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).context_at("cannot make the folder", folder)?;
     let mut settings = settings_of(recipe);
     lay_base(recipe, sources, folder)?;
+    lay_base_adapters(recipe, sources, folder)?;
     let beside = [(recipe.start.as_ref(), "start-adapter"), (recipe.teacher.as_ref(), "teacher")];
     beside
         .iter()
@@ -72,10 +74,7 @@ pub fn lay(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
 /// no path of this machine.
 fn settings_of(recipe: &Recipe) -> BTreeMap<String, String> {
     let shaping = recipe.settings.iter().filter(|(key, _)| KEYS.effect(key).shapes_artifact());
-    let placed = |(key, value): (&String, &String)| match KEYS.is_line(key) {
-        true => (key.clone(), name_anywhere(value)),
-        false => (key.clone(), value.clone()),
-    };
+    let placed = |(key, value): (&String, &String)| (key.clone(), place_free(&KEYS, key, value));
     let mut settings: BTreeMap<String, String> = shaping.map(placed).collect();
     // What the model was evaluated with is not part of its lineage, and decides no weight.
     settings.remove("eval.suite");
@@ -124,8 +123,11 @@ fn keep_absolute(recipe: &Recipe, settings: &mut BTreeMap<String, String>) {
 }
 
 fn is_it(path: &Path, input: &Input) -> bool {
-    has_file(path).unwrap_or(false)
-        && hash_file(path, &input.name).is_ok_and(|found| found.sha256 == input.sha256)
+    has_bytes(path, input.sha256)
+}
+
+fn has_bytes(path: &Path, sha256: Digest) -> bool {
+    has_file(path).unwrap_or(false) && hash_file(path, "").is_ok_and(|found| found.sha256 == sha256)
 }
 
 /// Places that a name may mean: from here, and from folders above the artifact.
@@ -186,7 +188,28 @@ fn lay_base(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
     }
     let given: Vec<PathBuf> = sources.base.map(Path::to_path_buf).into_iter().collect();
     let named = (id.as_str(), recipe.base_asked.as_ref());
-    lay_model(recipe, ("base-model", "--base"), named, &given, folder)
+    let what = ("base model", "config.json", "--base");
+    lay_model(recipe, (what, &files_of(recipe, "base-model")), named, &given, folder)
+}
+
+/// The adapters that are merged into the base: folders, or those of a hub by the lock.
+fn lay_base_adapters(recipe: &Recipe, sources: &Sources, folder: &Path) -> Result<()> {
+    let mut seen: BTreeMap<&str, &BTreeMap<String, Digest>> = BTreeMap::new();
+    for adapter in recipe.base_adapters.iter().filter(|it| it.revision.is_none()) {
+        let id = adapter.id.as_str();
+        if seen.insert(id, &adapter.files).is_some_and(|files| *files != adapter.files) {
+            let what = format!("two adapters of the lineage are called `{id}`");
+            return Err(Error::lineage(what)
+                .because("both would lie in one folder")
+                .hint("lay them in folders of other names, and train with these"));
+        }
+        let files: Vec<(&str, Digest)> =
+            adapter.files.iter().map(|(name, sha256)| (name.as_str(), *sha256)).collect();
+        let named = (id, adapter.asked.as_ref());
+        let what = ("adapter below it", "adapter_config.json", "--data");
+        lay_model(recipe, (what, &files), named, sources.data, folder)?;
+    }
+    Ok(())
 }
 
 /// The adapter that the run starts from, or the model that it learns from, if it does: a folder, or
@@ -202,13 +225,23 @@ fn lay_beside(
     if recipe.of_role(role).any(|file| file.uri.is_some()) {
         return Ok(());
     }
-    lay_model(recipe, (role, "--data"), (id.as_str(), asked.as_ref()), sources.data, folder)
+    let what = match role {
+        "teacher" => ("teacher", "config.json", "--data"),
+        _ => ("adapter that it starts from", "adapter_config.json", "--data"),
+    };
+    let files = files_of(recipe, role);
+    lay_model(recipe, (what, &files), (id.as_str(), asked.as_ref()), sources.data, folder)
 }
 
-/// A model whose files of a role have the digests of the lineage.
+/// Names and digests of the files of a role.
+fn files_of<'a>(recipe: &'a Recipe, role: &'a str) -> Vec<(&'a str, Digest)> {
+    recipe.of_role(role).map(|file| (file.name.as_str(), file.sha256)).collect()
+}
+
+/// A model whose files have the digests of the lineage.
 fn lay_model(
     recipe: &Recipe,
-    (role, option): (&str, &str),
+    ((what, settings, option), files): ((&str, &str, &str), &[(&str, Digest)]),
     (id, asked): (&str, Option<&String>),
     given: &[PathBuf],
     folder: &Path,
@@ -217,23 +250,19 @@ fn lay_model(
     let named = names.flat_map(|name| places(recipe, name));
     let places: Vec<PathBuf> = given.iter().cloned().chain(named).collect();
     let both = places.iter().flat_map(|path| [path.clone(), path.join("artifact")]);
-    let (what, settings) = match role {
-        "base-model" => ("base model", "config.json"),
-        "teacher" => ("teacher", "config.json"),
-        _ => ("adapter that it starts from", "adapter_config.json"),
-    };
     let mut other = None;
     for place in both.filter(|place| place.join(settings).is_file()) {
-        match recipe.of_role(role).find(|file| !is_it(&place.join(&file.name), file)) {
+        let differs = |file: &&(&str, Digest)| !has_bytes(&place.join(file.0), file.1);
+        match files.iter().find(differs) {
             None => return link_folder(&place, &within(folder, id)?),
-            Some(file) => other = other.or(Some((place, file.clone()))),
+            Some(file) => other = other.or(Some((place, *file))),
         }
     }
     let error = Error::lineage(format!("the {what} `{id}` cannot be found"));
     let error = match other {
-        Some((place, file)) => {
+        Some((place, (name, sha256))) => {
             let place = place.display();
-            error.because(format!("`{}` of `{place}` is not {}", file.name, file.sha256))
+            error.because(format!("`{name}` of `{place}` is not {sha256}"))
         }
         None => error.because("nothing with the files of its lineage lies where it lay"),
     };

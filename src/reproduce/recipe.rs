@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::artifact::base_adapters::BaseAdapter;
 use crate::artifact::lineage::{BUILD_TYPE, INPUTS_FILE};
 use crate::artifact::parent::{LINEAGE_BYTES_MAX, STATEMENT_FILE};
 use crate::artifact::provenance;
@@ -46,7 +47,9 @@ pub struct Recipe {
     pub base_asked: Option<String>,
     /// The adapter that it starts from, if it does, by both names.
     pub start: Option<(String, Option<String>)>,
-    /// The same of the model that the run learns from.
+    /// The adapters that are merged into the base.
+    pub base_adapters: Vec<BaseAdapter>,
+    /// The model that the run learns from, likewise.
     pub teacher: Option<(String, Option<String>)>,
     /// Every file that was read.
     pub dependencies: Vec<Input>,
@@ -100,6 +103,7 @@ impl Recipe {
             base: (base, text(&asked_for["baseModel"]["revision"])),
             base_asked: build.and_then(|it| text(&it["externalParameters"]["baseModel"]["id"])),
             start: named("startAdapter"),
+            base_adapters: BaseAdapter::all(&inputs, build.unwrap_or(&Value::Null)),
             teacher: named("teacher"),
             dependencies: dependencies(&inputs, build),
             versions: texts(&details["builder"]["version"]),

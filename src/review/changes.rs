@@ -64,6 +64,11 @@ impl Change {
         self.files.iter().map(String::as_str)
     }
 
+    /// Every file that is another than before, new, or gone.
+    pub fn changed(&self) -> impl Iterator<Item = &str> {
+        self.changed.iter().map(String::as_str)
+    }
+
     /// Whether a file, or one in a folder, is another than before, new, or gone.
     pub fn touches(&self, path: &Path) -> bool {
         within(&self.changed, path).next().is_some()

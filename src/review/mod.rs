@@ -4,7 +4,7 @@
 //! - `changes`: what git says of the change
 //! - `review_keys`, `settings`: by what it is reviewed
 //! - `scene`: the configurations and policies that it touches
-//! - `pinned`, `verdicts`, `apart`, `exercised`, `contracts`: the checklist
+//! - `pinned`, `policy_limits`, `verdicts`, `apart`, `exercised`, `contracts`: the checklist
 //! - `contract`, `facts`, `limits_kept`, `subschema`, `witness`: two JSON Schemas beside each other
 //! - `formats`: the answers for people and for code hosts
 
@@ -18,6 +18,7 @@ mod review_keys;
 mod settings;
 mod scene;
 mod pinned;
+mod policy_limits;
 mod verdicts;
 mod apart;
 mod exercised;
@@ -49,6 +50,8 @@ enum Judge {
     Run(fn(&Scene, &RunSubject) -> Result<Vec<Answer>>),
     /// Every policy with its suite.
     Policy(fn(&Scene, &PolicySubject) -> Result<Vec<Answer>>),
+    /// The same, and every policy that is no longer there.
+    Kept(fn(&Scene, &PolicySubject) -> Result<Vec<Answer>>, fn(&Path) -> Answer),
 }
 
 /// The checklist, in the order in which it is told.
@@ -67,6 +70,11 @@ pub static CHECKS: &[ReviewCheck] = &[
         name: "output_schema",
         about: "The gate demands that answers fit a JSON Schema.",
         judge: Judge::Policy(verdicts::output_schema),
+    },
+    ReviewCheck {
+        name: "policy_limits",
+        about: "The gate demands no less than before.",
+        judge: Judge::Kept(policy_limits::policy_limits, policy_limits::gone),
     },
     ReviewCheck {
         name: "regression_test",
@@ -191,12 +199,20 @@ pub fn review(request: &Request) -> Result<Review> {
                     add(number, &policy.path, judge(&scene, policy)?);
                 }
             }
+            Judge::Kept(judge, gone) => {
+                for policy in scene.touched_policies() {
+                    add(number, &policy.path, judge(&scene, policy)?);
+                }
+                scene.gone.iter().for_each(|path| add(number, path, vec![gone(path)]));
+            }
         }
     }
     Ok(Review {
         base: request.base.to_owned(),
         commit: scene.change.commit.clone(),
-        subjects: scene.touched_runs().count() + scene.touched_policies().count(),
+        subjects: scene.touched_runs().count()
+            + scene.touched_policies().count()
+            + scene.gone.len(),
         note: scene.settings.note.clone(),
         findings,
     })

@@ -22,12 +22,13 @@ pub fn model(scene: &Scene, run: &RunSubject) -> Result<Vec<Answer>> {
             of_hub(&model.base, &model.revision, entry, run, &scene.change)
         }
     };
-    let adapter = model.adapter.as_deref().map(|name| match at_revision(name) {
-        Some((name, revision)) => of_hub(name, revision, None, run, &scene.change),
-        None if is_here(name, RepoKind::Model) => here(name, &scene.change, "adapter"),
-        None => of_hub(name, DEFAULT_REVISION, None, run, &scene.change),
-    });
-    Ok([base].into_iter().chain(adapter).collect())
+    let adapters =
+        model.adapter.iter().chain(&model.base_adapters).map(|name| match at_revision(name) {
+            Some((name, revision)) => of_hub(name, revision, None, run, &scene.change),
+            None if is_here(name, RepoKind::Model) => here(name, &scene.change, "adapter"),
+            None => of_hub(name, DEFAULT_REVISION, None, run, &scene.change),
+        });
+    Ok([base].into_iter().chain(adapters).collect())
 }
 
 /// The data of a run, one answer for each data set.

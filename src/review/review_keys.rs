@@ -86,6 +86,7 @@ const CHECKS: Section = Section::new(
         switch("checks.model_pinned", "The base model is known by its commit or its bytes."),
         switch("checks.data_pinned", "The data of runs is known by its commit or its bytes."),
         switch("checks.output_schema", "The gate demands that answers fit a JSON Schema."),
+        switch("checks.policy_limits", "The gate demands no less than before."),
         switch("checks.regression_test", "The gate has passed the newest artifact."),
         switch("checks.evaluation_apart", "Nothing that is evaluated on is trained on."),
         switch("checks.coverage", "The evaluation exercises no less of the model than before."),

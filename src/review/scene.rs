@@ -68,6 +68,8 @@ pub struct Scene<'a> {
     pub runs: Vec<RunSubject>,
     /// Every policy.
     pub policies: Vec<PolicySubject>,
+    /// Policies that there were before the change, and are no longer.
+    pub gone: Vec<PathBuf>,
     /// Where the files of suites come from: this machine alone.
     pub supply: Arc<Supply>,
 }
@@ -148,7 +150,8 @@ impl<'a> Scene<'a> {
             extensions: crate::data::extensions(),
             ..crate::hub::Policy::default()
         })?);
-        let scene = Self { request, change, settings, runs, policies, supply };
+        let gone = gone(&change, &policies);
+        let scene = Self { request, change, settings, runs, policies, gone, supply };
         scene.refuse_idle_contracts()?;
         Ok(scene)
     }
@@ -194,8 +197,27 @@ enum Kind {
 
 /// What a TOML file is, by the tables that none of the others has.
 fn kind_of(path: &Path) -> Option<Kind> {
-    let text = read_text(path, TEXT_BYTES_MAX).ok()?;
-    let table: toml::Table = parse_toml(&text, "", path).ok()?;
+    kind_of_text(path, &read_text(path, TEXT_BYTES_MAX).ok()?)
+}
+
+/// Policies that a change removes, or makes something else of.
+fn gone(change: &Change, there: &[PolicySubject]) -> Vec<PathBuf> {
+    let was_policy = |path: &Path| {
+        let text = change.before(path).and_then(|bytes| String::from_utf8(bytes).ok());
+        text.is_some_and(|text| matches!(kind_of_text(path, &text), Some(Kind::Policy)))
+    };
+    let known = |path: &PathBuf| there.iter().any(|policy| policy.path == *path);
+    let changed = change.changed().filter(|name| name.ends_with(".toml")).map(PathBuf::from);
+    changed.filter(|path| !known(path) && !is_policy(path) && was_policy(path)).collect()
+}
+
+/// Whether a file is one now, be it one that is not reviewed.
+fn is_policy(path: &Path) -> bool {
+    matches!(kind_of(path), Some(Kind::Policy))
+}
+
+fn kind_of_text(path: &Path, text: &str) -> Option<Kind> {
+    let table: toml::Table = parse_toml(text, "", path).ok()?;
     let has = |section: &str, key: &str| table.get(section).and_then(|it| it.get(key)).is_some();
     if has("model", "base") && table.contains_key("data") {
         return Some(Kind::Run);
@@ -208,8 +230,8 @@ fn run(path: &Path, change: &Change, all: bool) -> Result<RunSubject> {
     let lock = DataLock::path_of(path);
     let config = &loaded.config;
     let data = config.data.train.iter().chain(&config.data.validation);
-    let inputs: Vec<&str> =
-        data.map(|set| set.path.as_str()).chain([config.model.base.as_str()]).collect();
+    let models = config.model.base_adapters.iter().chain([&config.model.base]);
+    let inputs: Vec<&str> = data.map(|set| &set.path).chain(models).map(String::as_str).collect();
     let touched = all
         || change.touches(path)
         || change.touches(&lock)

@@ -34,6 +34,9 @@ impl Prepared<'_> {
             parameters += &format!(", of which a token takes {}", megas(active));
         }
         fact("model", format!("{} ({}, {parameters})", config.model.base, description.model_type));
+        if !config.model.base_adapters.is_empty() {
+            fact("stands on", config.model.base_adapters.join(", then "));
+        }
         let method = match &self.adapter {
             Some(adapter) => adapter.describe(),
             None => "full fine-tuning".to_owned(),
@@ -75,8 +78,12 @@ impl Prepared<'_> {
             ),
         );
         fact("memory", memory_fit::memory_line(self.memory(), &self.opened));
-        if let Some(choice) = config.train.memory {
-            fact("memory plan", format!("{choice}: {}", self.memory_plan().about()));
+        let (choice, about) = (config.train.memory, self.memory_plan().about());
+        let set = config.train.tiled_mlp.is_some() || config.train.optimizer_offload.is_some();
+        if let Some(choice) = choice {
+            fact("memory plan", format!("{choice}: {about}"));
+        } else if set {
+            fact("memory plan", about);
         }
         self.announce_kernels(observer);
         self.say_what_differs(observer);

@@ -23,11 +23,7 @@ pub(super) fn budget(
     on_gpu: bool,
     (computing, coded): (ComputeConfig, u64),
 ) -> Result<CheckBudget, &'static str> {
-    if on_gpu {
-        return Err("a GPU has one form of each kernel, which `firebrand doctor` compares with \
-                    the CPU");
-    }
-    if Products::of(computing).is_none() {
+    if !on_gpu && Products::of(computing).is_none() {
         return Err("the run is computed by tensor operations itself");
     }
     if description.experts().next().is_some() && computing.arithmetic != Arithmetic::F32 {
@@ -40,18 +36,23 @@ pub(super) fn budget(
     let tokens_of_run = total_steps.saturating_mul(rows.saturating_mul(length) as u64);
     let reference = objectives::chosen(&config.owned).needs_reference();
     let budget = CheckBudget::new(description, coded, tokens_of_run, reference);
+    let budget = if on_gpu { budget.beside_gpu(description) } else { budget };
     if budget.allows(budget.tokens()) { Ok(budget) } else { Err(TOO_COSTLY) }
 }
 
-/// How many tokens are compared at most; none where that is left out.
+/// How many tokens are compared at most where the run computes; none where that is left out, and
+/// on a GPU, beside which the host has them.
 pub(super) fn tokens(
     work: &Workload,
     model: (&RunConfig, &Description),
     total_steps: u64,
 ) -> usize {
+    if work.on_gpu {
+        return 0;
+    }
     let extent = (total_steps, work.length);
     let computed = (work.computing(), work.coded.0);
-    let Ok(budget) = budget(model, extent, work.on_gpu, computed) else { return 0 };
+    let Ok(budget) = budget(model, extent, false, computed) else { return 0 };
     let config = model.0;
     let whole = work.length.saturating_mul(config.train.micro_batch_size);
     match Units::of(&config.data) {

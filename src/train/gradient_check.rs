@@ -1,4 +1,5 @@
-//! Before the first step of a new run: its own gradients beside those of the tensor operations.
+//! Before the first step of a new run: its own gradients beside those of the tensor operations,
+//! which the CPU makes also where the run is on a GPU.
 
 use serde_json::{Value, json};
 
@@ -6,6 +7,7 @@ use super::checked_tokens::{TOO_COSTLY, Units, WHOLE_TOKENS_MAX, budget};
 use super::frozen_weights;
 use super::prepare::Prepared;
 use super::read_data::longest;
+use crate::adapters::Adapter;
 use crate::config::Kernels;
 use crate::data::{Batch, Cursor};
 use crate::device::ComputeConfig;
@@ -24,6 +26,7 @@ pub(super) const FILE: &str = "gradient-check.json";
 const LEFT_OUT: &str = "left_out";
 /// The largest such file that is read.
 const BYTES_MAX: u64 = 1 << 20;
+const CHANGED_THERE: &str = "the start of the adapter changes frozen weights on the device";
 const TOO_LONG: &str = "the first documents are pairs or have labels, and are too long";
 
 /// What the check of a run found, for its provenance; nothing where it was not made.
@@ -36,12 +39,12 @@ pub(super) fn found(run: &RunDirectory) -> Result<Option<(FileEntry, Value)>> {
     Ok(Some((entry, found)))
 }
 
-/// Compares loss and gradients on the first tokens of the run's data, on the CPU, and notes what
-/// was found, or why nothing was.
+/// Compares loss and gradients on the first tokens of the run's data with those of tensor
+/// operations on the CPU, and notes what was found, or why nothing was.
 ///
 /// # Errors
 /// When a gradient is not what it should be: the run must not go on.
-pub(super) fn check(
+pub fn check(
     run: &RunDirectory,
     prepared: &Prepared,
     trainer: &mut Trainer,
@@ -60,20 +63,18 @@ fn compare(
     prepared: &Prepared,
     trainer: &mut Trainer,
     observer: &mut dyn Observer,
-) -> Result<Result<GradientCheck, &'static str>> {
-    let computing = trainer.model.computing;
-    let Prepared { config, description, total_steps, weight_format, adapter, .. } = prepared;
-    let adapter = adapter.as_deref();
-    let coded = match prepared.memory_plan().streamed {
-        Some(Streamed::All) => description.parameters,
-        _ => frozen_weights::coded(*weight_format, adapter, description, &prepared.opened).0,
-    };
+) -> Result<Result<GradientCheck, String>> {
+    let Prepared { config, description, total_steps, .. } = prepared;
     let extent = (*total_steps, longest(config, &prepared.plan, &prepared.opened)?);
-    let budget = match budget((config, description), extent, prepared.on_gpu(), (computing, coded))
-    {
+    let computed = (trainer.model.computing, numbers_in_codes(prepared));
+    let budget = match budget((config, description), extent, prepared.on_gpu(), computed) {
         Ok(budget) => budget,
-        Err(why) => return Ok(Err(why)),
+        Err(why) => return Ok(Err(why.to_owned())),
     };
+    let adapter = prepared.adapter.as_deref();
+    if prepared.on_gpu() && adapter.is_some_and(Adapter::changes_base) {
+        return Ok(Err(CHANGED_THERE.to_owned()));
+    }
     observer.on(Event::Doing("the comparison of gradients".to_owned()));
     let mut batches = prepared.take(&mut Cursor::default())?;
     batches.truncate(1);
@@ -81,26 +82,75 @@ fn compare(
     let first = batches.into_iter().next().unwrap_or_default();
     let part = match part_of(first, Units::of(&config.data), budget) {
         Ok(part) => part,
-        Err(why) => return Ok(Err(why)),
+        Err(why) => return Ok(Err(why.to_owned())),
     };
     if part.targets.is_empty() {
-        return Ok(Err("the first micro-batch has no target tokens"));
+        return Ok(Err("the first micro-batch has no target tokens".to_owned()));
     }
-    let reference = ComputeConfig { kernels: Kernels::Portable, ..computing };
-    let chunk = checked_chunk(trainer.model.description.outputs());
+    let chunk = checked_chunk(description.outputs());
     let chunk = prepared.memory_plan().loss_chunk_tokens.min(chunk);
-    let Trainer { model, objective, .. } = trainer;
-    let found = check_gradients(model, &**objective, &part, [computing, reference], chunk);
-    let found = found.map_err(|why| {
-        let what = "the gradients of this run are not what they should be, so it was not begun";
-        Error::refused(ErrorCode::Device, what)
-            .because(why)
+    let verdict = match prepared.on_gpu() {
+        true => match prepared.compare_beside_gpu(trainer, &part, chunk)? {
+            Ok(verdict) => verdict,
+            Err(why) => return Ok(Err(why)),
+        },
+        false => {
+            let Trainer { model, objective, .. } = trainer;
+            let computing = model.computing;
+            let reference = ComputeConfig { kernels: Kernels::Portable, ..computing };
+            check_gradients(model, &**objective, &part, [computing, reference], chunk)
+        }
+    };
+    let (device, reference) = (prepared.opened.name.clone(), cpu_name());
+    match verdict {
+        Ok(Some(found)) => Ok(Ok(GradientCheck { device, reference, ..found })),
+        Ok(None) => {
+            Ok(Err("loss or gradients are no numbers, or there is nothing to learn yet".to_owned()))
+        }
+        Err(why) if prepared.on_gpu() && description.experts().next().is_some() => {
+            observer.on(Event::Warning(format!("gradients differ from those of the CPU: {why}")));
+            Ok(Err(format!(
+                "of two experts that are nearly as good, sums may choose either; {why}"
+            )))
+        }
+        Err(why) => Err(wrong(why, prepared)),
+    }
+}
+
+/// Numbers that the comparison reads from codes or from disk.
+fn numbers_in_codes(prepared: &Prepared) -> u64 {
+    let Prepared { description, weight_format, adapter, opened, .. } = prepared;
+    match prepared.memory_plan().streamed {
+        Some(Streamed::All) => description.parameters,
+        _ if opened.on_gpu() && adapter.is_some() => description.parameters,
+        _ if opened.on_gpu() => 0,
+        _ => frozen_weights::coded(*weight_format, adapter.as_deref(), description, opened).0,
+    }
+}
+
+/// What makes the reference.
+fn cpu_name() -> String {
+    format!("CPU, {} threads, tensor operations", rayon::current_num_threads())
+}
+
+/// The run must not go on.
+fn wrong(why: String, prepared: &Prepared) -> Error {
+    let what = "the gradients of this run are not what they should be, so it was not begun";
+    let error = Error::refused(ErrorCode::Device, what).because(why);
+    let report =
+        "please report it, with the model's `config.json` and what `firebrand doctor` says";
+    if !prepared.on_gpu() {
+        return error
             .because("kernels of the CPU were compared with tensor operations on its first tokens")
-            .hint(
-                "please report it, with the model's `config.json` and what `firebrand doctor` says",
-            )
-    })?;
-    Ok(found.ok_or("the loss is no number, or there is nothing to learn yet"))
+            .hint(report);
+    }
+    let name = &prepared.opened.name;
+    error
+        .because(format!(
+            "{name} was compared with tensor operations of the CPU on its first tokens, with the \
+             same weights"
+        ))
+        .hint(format!("`device.name = \"cpu\"` works without the device; {report}"))
 }
 
 /// What is compared of the first micro-batch.

@@ -131,18 +131,20 @@ pub fn trained(
     let state_bytes = optimizers::state_bytes(&*rule, &all);
     let sizes = tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
     let largest = sizes.max().unwrap_or(0);
-    Ok(TrainedParameters { count, state_bytes, averages: rule.averages(), largest })
+    let of_each = all.iter().map(|one| optimizers::state_bytes(&*rule, [one]));
+    let largest_state = of_each.max().unwrap_or(0);
+    let averages = rule.averages();
+    Ok(TrainedParameters { count, state_bytes, averages, largest, largest_state })
 }
 
 /// Memory by part, with what a teacher takes.
 ///
 /// # Errors
-/// Those of [`check_memory`], and when the adapter asks for layers that the model does not have.
+/// When the adapter asks for layers that the model does not have.
 pub fn memory(
     description: &Description,
     (work, teacher): (Workload, Option<&TeacherMemory>),
     adapter: Option<&dyn Adapter>,
-    opened: &OpenedDevice,
 ) -> Result<Estimate> {
     let adapted = match adapter {
         Some(adapter) => {
@@ -155,12 +157,10 @@ pub fn memory(
         None => AdapterMemory::default(),
     };
     let memory = estimate(description, work, &adapted);
-    let memory = match teacher {
+    Ok(match teacher {
         Some(teacher) => memory.with_teacher(teacher),
         None => memory,
-    };
-    check_memory(&memory, opened)?;
-    Ok(memory)
+    })
 }
 
 /// Bytes of so many numbers a token that tapes keep for an adapter.
@@ -178,7 +178,7 @@ fn taped(kept: usize, description: &Description, work: Workload) -> u64 {
 ///
 /// # Errors
 /// When weights and optimiser alone are larger than its memory.
-fn check_memory(memory: &Estimate, opened: &OpenedDevice) -> Result<()> {
+pub fn check_memory(memory: &Estimate, opened: &OpenedDevice) -> Result<()> {
     match opened.memory_bytes {
         Some(there) if memory.at_least() > there => Err(Error::out_of_memory(format!(
             "the run does not fit into the memory of {}",
@@ -206,6 +206,10 @@ pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
         0 => String::new(),
         count => format!(", attention {}", bytes(count)),
     };
+    let offloaded = match memory.offloaded {
+        0 => String::new(),
+        count => format!(" ({} more in host memory)", bytes(count)),
+    };
     let teacher = match (memory.resident_teacher, memory.teacher) {
         (0, 0) => String::new(),
         (0, count) => format!("teacher {} more before that, ", bytes(count)),
@@ -219,8 +223,8 @@ pub fn memory_line(memory: &Estimate, opened: &OpenedDevice) -> String {
         count => format!("answers {}, ", bytes(count)),
     };
     format!(
-        "about {}{there}: {teacher}weights {}, optimizer {}, activations {}{attention}, logits {}, \
-         {answers}checkpoint {}, data {}, program {}",
+        "about {}{there}: {teacher}weights {}, optimizer {}{offloaded}, activations {}{attention}, \
+         logits {}, {answers}checkpoint {}, data {}, program {}",
         bytes(memory.total()),
         bytes(memory.weights),
         bytes(memory.optimizer),

@@ -1,15 +1,18 @@
 //! Ways to make the same step in less memory, the fastest first. On the CPU all of them give the
 //! same bytes; on a GPU, sums of fewer rows are rounded in another order.
 
+mod refused;
+
 use serde::Serialize;
 
 use crate::adapters::{self, Adapter};
-use crate::config::{MemoryChoice, Recompute, RunConfig};
+use crate::config::{MemoryChoice, OptimizerOffload, Recompute, RunConfig};
 use crate::device::{OpenedDevice, memory_bytes_available};
 use crate::engine::{Estimate, TeacherMemory, Workload};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::bytes;
-use crate::model::{Description, LM_HEAD, Streamed};
+use crate::model::description::LayerDescription;
+use crate::model::{Description, LM_HEAD, MLP_TILE, Streamed};
 use crate::objectives;
 use crate::train::memory_plan::MemoryPlan;
 use crate::train::step_time::{StepProducts, tokens_per_second};
@@ -19,6 +22,11 @@ use crate::weights::formats::WeightFormat;
 /// Target tokens whose logits are held at once where memory counts more than time.
 const SMALL_CHUNK: usize = 32;
 
+/// State of an optimizer of less than that is not worth moving, nor where it is less than such a
+/// part of what a step takes.
+const STATE_LEAST: u64 = 32 << 20;
+const STATE_PART: u64 = 10;
+
 /// What a plan changes of the settings.
 struct NamedPlan {
     choice: MemoryChoice,
@@ -27,7 +35,11 @@ struct NamedPlan {
     small_loss: bool,
     /// A GPU works on a row at a time.
     single_rows: bool,
+    /// MLPs are computed a tile of tokens at a time, where there are more.
+    tiled_mlp: bool,
     streamed: Option<Streamed>,
+    /// The optimizer's state is off the device between updates.
+    offloaded: bool,
 }
 
 const FASTEST: NamedPlan = NamedPlan {
@@ -35,25 +47,37 @@ const FASTEST: NamedPlan = NamedPlan {
     recompute: Recompute::None,
     small_loss: false,
     single_rows: false,
+    tiled_mlp: false,
     streamed: None,
+    offloaded: false,
 };
 const SMALL: NamedPlan = NamedPlan {
     choice: MemoryChoice::Small,
     recompute: Recompute::Layers,
     small_loss: true,
     single_rows: true,
+    tiled_mlp: false,
     streamed: None,
+    offloaded: false,
 };
+const TILED: NamedPlan = NamedPlan { choice: MemoryChoice::TiledMlp, tiled_mlp: true, ..SMALL };
 
 /// The plans that `auto` chooses from.
-static PLANS: [NamedPlan; 6] = [
+static PLANS: [NamedPlan; 9] = [
     FASTEST,
     NamedPlan { choice: MemoryChoice::SmallLoss, small_loss: true, ..FASTEST },
     NamedPlan { choice: MemoryChoice::Recompute, recompute: Recompute::Layers, ..FASTEST },
     SMALL,
-    NamedPlan { choice: MemoryChoice::StreamedTables, streamed: Some(Streamed::Tables), ..SMALL },
-    NamedPlan { choice: MemoryChoice::Streamed, streamed: Some(Streamed::All), ..SMALL },
+    TILED,
+    NamedPlan { choice: MemoryChoice::StreamedTables, streamed: Some(Streamed::Tables), ..TILED },
+    NamedPlan { choice: MemoryChoice::Streamed, streamed: Some(Streamed::All), ..TILED },
+    NamedPlan { choice: MemoryChoice::Offloaded, offloaded: true, ..FASTEST },
+    NamedPlan { choice: MemoryChoice::SmallOffloaded, offloaded: true, ..SMALL },
 ];
+
+fn plan_named(choice: MemoryChoice) -> Option<&'static NamedPlan> {
+    PLANS.iter().find(|named| named.choice == choice)
+}
 
 /// A plan, and what it takes.
 #[derive(Debug, Clone, Serialize)]
@@ -166,11 +190,13 @@ impl Planned<'_> {
         {
             self.refuse_streamed(choice)?;
         }
+        self.refuse_offload()?;
         let mut all: Vec<MemoryCandidate> = Vec::new();
         for named in &PLANS {
             let plan = self.plan(named);
             let streams = self.refuse_streamed(named.choice).is_ok();
-            let possible = plan.streamed.is_none() || streams;
+            let offloads = asked == Some(named.choice) || self.state_is_large(&all);
+            let possible = (plan.streamed.is_none() || streams) && (!named.offloaded || offloads);
             if possible && !all.iter().any(|other| other.plan == plan) {
                 all.push(self.candidate(Some(named.choice.name()), plan)?);
             }
@@ -185,6 +211,8 @@ impl Planned<'_> {
             all.push(self.candidate(None, wanted)?);
         }
         all.iter_mut().for_each(|candidate| candidate.chosen = candidate.plan == wanted);
+        let chosen = all.iter().find(|candidate| candidate.chosen);
+        chosen.map_or(Ok(()), |chosen| self.refuse_hopeless(chosen, &all))?;
         self.refuse_too_large(&all)?;
         Ok(MemoryPlans { all, asked })
     }
@@ -194,31 +222,55 @@ impl Planned<'_> {
         let train = &self.config.train;
         MemoryPlan {
             recompute: train.recompute.unwrap_or(Recompute::None),
+            tiled_mlp: train.tiled_mlp.unwrap_or(false),
             loss_chunk_tokens: train.loss_chunk_tokens,
             rows: train.micro_batch_size,
             streamed: None,
+            optimizer_offload: train.optimizer_offload.unwrap_or(OptimizerOffload::None),
         }
     }
 
     fn named(&self, choice: MemoryChoice) -> MemoryPlan {
-        let named = PLANS.iter().find(|named| named.choice == choice);
-        self.plan(named.expect("every choice but `auto` is a plan"))
+        self.plan(plan_named(choice).expect("every choice but `auto` is a plan"))
     }
 
     /// The settings with what a plan changes of them; two plans may be the same.
     fn plan(&self, named: &NamedPlan) -> MemoryPlan {
-        let MemoryPlan { loss_chunk_tokens: chunk, rows, .. } = self.as_set();
+        let as_set = self.as_set();
+        let MemoryPlan { loss_chunk_tokens: chunk, rows, .. } = as_set;
         // The gradient of the head is summed over chunks, and rounded at each.
         let rounds = !self.opened.on_gpu() && self.trains_head();
+        let rows = if named.single_rows && self.opened.on_gpu() { 1 } else { rows };
         MemoryPlan {
             recompute: named.recompute,
+            tiled_mlp: named.tiled_mlp && self.has_tiles(rows),
             loss_chunk_tokens: match named.small_loss && !rounds {
                 true => chunk.min(SMALL_CHUNK),
                 false => chunk,
             },
-            rows: if named.single_rows && self.opened.on_gpu() { 1 } else { rows },
+            rows,
             streamed: named.streamed,
+            optimizer_offload: match self.config.train.optimizer_offload {
+                None if named.offloaded && self.opened.on_gpu() => OptimizerOffload::Host,
+                None if named.offloaded => OptimizerOffload::Disk,
+                _ => as_set.optimizer_offload,
+            },
         }
+    }
+
+    /// Whether a micro-batch of so many rows has more tokens than a tile, and an MLP is computed in
+    /// tiles.
+    fn has_tiles(&self, rows: usize) -> bool {
+        rows * self.work.length > MLP_TILE
+            && self.description.layers.iter().any(LayerDescription::has_mlp)
+    }
+
+    /// Whether moving the optimizer's state off the device is worth its time; of these plans, the
+    /// first leaves it there.
+    fn state_is_large(&self, all: &[MemoryCandidate]) -> bool {
+        let (state, first) = (self.work.trained.state_bytes, all.first());
+        let step = first.map_or(u64::MAX, |first| first.estimate.on_device());
+        state >= STATE_LEAST && state >= step / STATE_PART
     }
 
     /// Whether the gradient of the output projection is wanted, or of rows of it, or of factors
@@ -235,49 +287,35 @@ impl Planned<'_> {
                 .contains(&head)
     }
 
-    /// Why frozen weights cannot be left on disk, where they cannot.
-    fn refuse_streamed(&self, choice: MemoryChoice) -> Result<()> {
-        let what = format!("`train.memory = \"{choice}\"` leaves frozen weights on disk");
-        let error = Error::run(what);
-        match self.adapter {
-            _ if self.opened.on_gpu() => Err(error
-                .because("a GPU holds all of them")
-                .hint("`device.name = \"cpu\"`, or another `train.memory`")),
-            None => Err(error
-                .because("without an adapter every weight is trained")
-                .hint(format!("add {}, or use another `train.memory`", adapters::asked_by()))),
-            Some(adapter) if adapter.changes_base() => Err(error
-                .because("the start of the adapter changes them (`lora.init_lora_weights`)")
-                .hint("use `lora.init_lora_weights = \"default\"`, or another `train.memory`")),
-            Some(_) => Ok(()),
-        }
-    }
-
     /// Products of a token, by which the times of plans are compared.
     fn products(&self, plan: MemoryPlan) -> f64 {
+        let train = &self.config.train;
         let step = StepProducts {
             description: self.description,
             adapted: self.adapter.is_some(),
             reference: objectives::chosen(&self.config.owned).needs_reference(),
             tokens: self.work.rows * self.work.length,
+            step_tokens: train.micro_batch_size
+                * train.gradient_accumulation_steps
+                * self.work.length,
+            state_bytes: self.work.trained.state_bytes,
+            on_gpu: self.opened.on_gpu(),
         };
         step.of_token(plan)
     }
 
     fn candidate(&self, name: Option<&'static str>, plan: MemoryPlan) -> Result<MemoryCandidate> {
-        let MemoryPlan { recompute, loss_chunk_tokens: chunk, rows, streamed } = plan;
+        let MemoryPlan { recompute, tiled_mlp, loss_chunk_tokens: chunk, rows, streamed, .. } =
+            plan;
         let rows = if self.opened.on_gpu() { self.work.rows.min(rows) } else { self.work.rows };
-        let mut work = Workload { recompute, chunk, rows, ..self.work };
+        let (mlp_tile, offload) = (tiled_mlp.then_some(MLP_TILE), plan.optimizer_offload);
+        let mut work = Workload { recompute, mlp_tile, chunk, rows, offload, ..self.work };
         if let (Some(which), Some(adapter)) = (streamed, self.adapter) {
             let model = (adapter, self.description);
             work = frozen_weights::streamed(which, self.weight_format, model, work)?;
         }
-        let estimate = memory_fit::memory(
-            self.description,
-            (work, self.teacher.as_ref()),
-            self.adapter,
-            self.opened,
-        )?;
+        let estimate =
+            memory_fit::memory(self.description, (work, self.teacher.as_ref()), self.adapter)?;
         let memory_bytes = match self.opened.on_gpu() {
             true => estimate.on_device(),
             false => estimate.total(),
@@ -313,30 +351,5 @@ impl Planned<'_> {
         let fits = all.iter().find(|candidate| candidate.memory_bytes <= room);
         let smallest = || all.iter().min_by_key(|candidate| candidate.memory_bytes);
         fits.or_else(smallest).map_or_else(|| self.as_set(), |candidate| candidate.plan)
-    }
-
-    fn refuse_too_large(&self, all: &[MemoryCandidate]) -> Result<()> {
-        let Some(limit) = self.config.device.memory_limit else { return Ok(()) };
-        let chosen = all.iter().find(|candidate| candidate.chosen);
-        let Some(chosen) = chosen.filter(|chosen| chosen.memory_bytes > limit) else {
-            return Ok(());
-        };
-        let error = Error::out_of_memory("the run does not fit into `device.memory_limit`")
-            .because(format!(
-                "it needs about {} ({}), and may take {}",
-                bytes(chosen.memory_bytes),
-                chosen.plan.about(),
-                bytes(limit)
-            ));
-        let fits = all.iter().find(|candidate| candidate.memory_bytes <= limit);
-        Err(match fits.and_then(|candidate| Some((candidate.name?, candidate.memory_bytes))) {
-            Some((name, size)) => {
-                error.hint(format!("`train.memory = \"{name}\"` needs about {}", bytes(size)))
-            }
-            None => error.hint(
-                "a shorter `data.max_seq_len`, a smaller `train.micro_batch_size` or another \
-                 `model.weight_format` needs less",
-            ),
-        })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::adapters::{self, Adapter};
 use crate::artifact::parent::Parent;
 use crate::checkpoint::Identity;
-use crate::config::{Init, Loaded, Recompute, RunConfig};
+use crate::config::{Loaded, Recompute, RunConfig};
 use crate::data::{self, BaseTokenizer, Batch, Corpus, Cursor, Extent, Plan, Said};
 use crate::device::{self, ComputeConfig, OpenedDevice, Precision};
 use crate::engine::optimizers;
@@ -22,7 +22,8 @@ use crate::model::{self, Description, FrozenWeights};
 use crate::objectives;
 use crate::random::Stream;
 use crate::train::approval::Approval;
-use crate::train::base_signature::{BaseSignature, base_signature};
+use crate::train::base_adapters::{self, RunStack, signed_base};
+use crate::train::base_signature::BaseSignature;
 use crate::train::head::{self, RunHead};
 use crate::train::memory_plan::MemoryPlan;
 use crate::train::memory_plans::{self, MemoryPlans};
@@ -38,8 +39,10 @@ use crate::weights::formats::WeightFormat;
 /// A run that is ready to begin.
 pub struct Prepared<'a> {
     pub(super) config: &'a RunConfig,
-    /// The base model's directory.
+    /// The base model's directory; with adapters merged into it, that of the merged model.
     pub base: ModelDirectory,
+    /// What that is made of, if adapters are merged into it.
+    pub(super) stack: Option<RunStack>,
     /// Its sizes.
     pub description: Description,
     /// Configuration and weights of the base, with the digests of the bytes that are used.
@@ -101,7 +104,7 @@ pub fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let config = &loaded.config;
     let opening = device_init::begin(config)?; // first: it says on how many threads all works
-    let (base, approval, base_trust) = found_base(config, supply)?;
+    let (base, stack, approval, base_trust) = found_base(config, supply)?;
     let (data, head) = head::of_run(config, supply)?;
     let (description, config_file) = base::described(config, &base, head.as_ref(), observer)?;
     let tokenizer = BaseTokenizer::of(&config.model, &base.path)?;
@@ -110,13 +113,13 @@ pub fn prepare<'a>(
     let teacher = Teacher::find(config, supply, &approval)?;
     let weight_format = frozen_weights::weight_format(config, &description, adapter.as_deref())?;
     let trained = memory_fit::trained(config, adapter.as_deref(), &description)?;
-    let (signed, parent) = signed_base(&base, observer)?;
+    let (signed, parent) = signed_base(&base, stack.as_ref(), observer)?;
     let corpus = read_data(config, &data, tokenizer, supply, extent)?;
     let (opened, precision) = opening()?;
     say(&Said { notes: corpus.notes.clone(), warnings: corpus.warnings.clone() }, observer);
     base::check_model(config, &description, &base, &corpus, opened.on_gpu())?;
     let (plan, length, total_steps) = planned(config, &corpus, &opened)?;
-    let rows = config.train.micro_batch_size;
+    let (rows, model) = (config.train.micro_batch_size, (&description, adapter.as_deref()));
     let micro_batch_split = memory_fit::micro_batch_split(&description, &opened, rows, length)?;
     let work = Workload {
         trained,
@@ -128,7 +131,6 @@ pub fn prepare<'a>(
         ..memory_fit::passes(config, (&opened, precision.arithmetic), micro_batch_split)
     };
     let work = memory_fit::in_steps(work, config, &description, total_steps);
-    let model = (&description, adapter.as_deref());
     let work = frozen_weights::with_codes(weight_format, model, &opened, work);
     let work = (work, teacher.as_ref().map(|teacher| teacher.memory(work)));
     let memory_plans = memory_plans::of(config, &opened, model, weight_format, work)?;
@@ -138,6 +140,7 @@ pub fn prepare<'a>(
         total_steps,
         base_files: vec![config_file],
         base,
+        stack,
         description,
         precision,
         batches_read: batches_read(config),
@@ -169,32 +172,14 @@ pub fn prepare<'a>(
 fn found_base(
     config: &RunConfig,
     supply: &Supply,
-) -> Result<(ModelDirectory, Approval, InputTrust)> {
+) -> Result<(ModelDirectory, Option<RunStack>, Approval, InputTrust)> {
     let mut approval = Approval::of(config, supply.pinned())?;
     let base = supply.base(&config.model)?;
     approval.read_signature(config, &base)?;
     let trust = approval.model(&base, &base::text_files(&base)?)?;
-    Ok((base, approval, trust))
-}
-
-/// The signature of the base, and what is known of the run that made it.
-fn signed_base(
-    base: &ModelDirectory,
-    observer: &mut dyn Observer,
-) -> Result<(BaseSignature, Option<Parent>)> {
-    let signed = base_signature(&base.path)?;
-    signed.tell(observer);
-    let parent = parent_of(base, &signed)?;
-    Ok((signed, parent))
-}
-
-/// What is known of the run that made the base model.
-fn parent_of(base: &ModelDirectory, signed: &BaseSignature) -> Result<Option<Parent>> {
-    let mut parent = Parent::of(&base.path, signed.state)?;
-    if let (Some(parent), Some(_)) = (&mut parent, base.commit()) {
-        parent.name.clone_from(&base.id); // in the cache its folder is called by the commit
-    }
-    Ok(parent)
+    let (base, stack) = base_adapters::found(config, supply, base, &approval)?;
+    let trust = stack.as_ref().map_or(trust, |stack| trust.min(stack.trust));
+    Ok((base, stack, approval, trust))
 }
 
 impl Prepared<'_> {
@@ -203,6 +188,9 @@ impl Prepared<'_> {
         self.unchanged(&self.base_files)?;
         self.unchanged(self.corpus.codec.tokenizer.files())?;
         self.approve_data()?;
+        if let Some(start) = &self.start {
+            start.refuse_other_below(self.stack.as_ref())?;
+        }
         if let Some(teacher) = &self.teacher {
             teacher.expect_tokenizer(&self.corpus.codec.tokenizer)?;
         }
@@ -213,19 +201,12 @@ impl Prepared<'_> {
     /// Loads the weights and puts the adapter beside them.
     pub fn trainer(&mut self) -> Result<Trainer> {
         let seed = Stream::new(self.config.seed);
-        let init = match self.config.model.init {
-            Init::Pretrained => model::Init::Pretrained,
-            Init::Random => model::Init::Random(seed.site("init")),
-        };
+        let init = self.init();
         let (kernels, arithmetic) = (self.config.device.kernels, self.precision.arithmetic);
-        let computing = ComputeConfig { kernels, arithmetic, ..self.opened.computing() };
         let (plan, folder) = (self.memory_plan(), Path::new(&self.config.output.dir));
-        let frozen = FrozenWeights {
-            frozen: self.adapter.is_some(),
-            linears: self.weight_format,
-            head: head::new_head(self.score_head.as_ref(), seed),
-            on_disk: plan.streamed.map(|which| (which, folder)),
-        };
+        let computing = ComputeConfig { kernels, arithmetic, ..plan.computing(&self.opened) };
+        let on_disk = plan.streamed.map(|which| (which, folder));
+        let frozen = FrozenWeights { on_disk, ..self.frozen_weights() };
         if plan.recompute == Recompute::Layers {
             device::prefer_small_pages(); // memory counts more than time here
         }
@@ -242,7 +223,10 @@ impl Prepared<'_> {
         let loading = || resident::base(key, load);
         let mut loaded = device::guarded(self.on_gpu(), "loading the model", loading)??;
         self.base.expect(&loaded.files)?;
-        self.base_trust = self.base_trust.min(self.approval.model(&self.base, &loaded.files)?);
+        if self.stack.is_none() {
+            let trust = self.approval.model(&self.base, &loaded.files)?;
+            self.base_trust = self.base_trust.min(trust);
+        }
         self.unchanged(&loaded.files)?;
         self.base_files = loaded.files;
         self.elements = loaded.elements;
@@ -254,7 +238,7 @@ impl Prepared<'_> {
             Some(adapter) => {
                 self.adapted = adapters::attach(&mut loaded.model, adapter.as_ref(), seed)?;
                 if let Some(start) = &self.start {
-                    start.put(&mut loaded.model, adapter.as_ref(), &self.base_files)?;
+                    start.put(&mut loaded.model, adapter.as_ref(), self.files_of_base())?;
                 }
             }
             None => adapters::unfreeze_all(&mut loaded.model),
@@ -303,6 +287,11 @@ impl Prepared<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Configuration and weights of the base, without adapters that are merged into it.
+    pub(super) fn files_of_base(&self) -> &[FileEntry] {
+        self.stack.as_ref().map_or(&self.base_files, |of| &of.stack.base_files)
     }
 
     /// The rule of the update.

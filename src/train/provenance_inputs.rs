@@ -1,21 +1,23 @@
 //! What the lock and the lineage say of a run that is prepared.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::prepare::Prepared;
 use crate::artifact::base_record::BaseRecord;
 use crate::artifact::lineage::DatasetRecord;
+use crate::artifact::stack::gguf_of;
 use crate::data;
 use crate::error::Result;
-use crate::files::{Digest, FileEntry};
-use crate::gguf;
+use crate::files::{Digest, FileEntry, hash_file};
 use crate::hub::DataLock;
 use crate::verify::allowlist::InputKind;
 
 impl Prepared<'_> {
     /// What the names of the configuration stand for.
     pub fn lock(&self) -> DataLock {
-        let mut lock = DataLock { model: self.base.locked.clone(), data: Vec::new() };
+        let base = self.stack.as_ref().map_or(&self.base, |of| &of.stack.base);
+        let mut lock = DataLock { model: base.locked.clone(), data: Vec::new() };
         if let Some(model) = &mut lock.model {
             model.trust = Some(self.base_trust);
         }
@@ -34,11 +36,16 @@ impl Prepared<'_> {
         Ok(BaseRecord {
             id: self.base.id.clone(),
             revision: self.base.commit().map(str::to_owned),
-            files: self.base_files.clone(),
+            files: self.files_of_base().to_vec(),
             trust: self.base_trust,
             parent: self.parent.clone(),
-            gguf: gguf::source_of(&self.base.path)?,
+            gguf: gguf_of(self.stack.as_ref().map(|of| &of.stack), &self.base)?,
         })
+    }
+
+    /// The adapters that are merged into it, for the lineage.
+    pub fn base_adapter_records(&self) -> Vec<BaseRecord> {
+        self.stack.as_ref().map_or_else(Vec::new, |of| of.records.clone())
     }
 
     /// The data files, for the lineage.
@@ -83,4 +90,13 @@ impl Prepared<'_> {
         ];
         versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into()
     }
+}
+
+/// The lock beside the configuration.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn lock_beside(config: &str) -> Result<Option<FileEntry>> {
+    let path = DataLock::path_of(Path::new(config));
+    path.is_file().then(|| hash_file(&path, &path.to_string_lossy())).transpose()
 }

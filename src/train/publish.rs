@@ -18,13 +18,11 @@ use crate::config::{Init, RunConfig};
 use crate::engine::Trainer;
 use crate::error::{Context, Error, Result};
 use crate::event::{self, Event, Observer};
-use crate::files::{
-    Digest, FileEntry, ROLLOUTS, RunDirectory, hash_file, name_anywhere, write_synced,
-};
-use crate::hub::DataLock;
+use crate::files::{Digest, ROLLOUTS, RunDirectory, hash_file, name_anywhere, write_synced};
 use crate::model::TIED;
 use crate::train::effect::write_effect;
 use crate::train::head::RunHead;
+use crate::train::provenance_inputs::lock_beside;
 use crate::train::session::Record;
 use crate::train::weights_file::write_weights;
 use crate::train::{Prepared, Request, added_tokens, frozen_weights, gradient_check};
@@ -136,7 +134,7 @@ pub fn publish(
     }
     stops::add(&prepared.base.path, &scratch, &prepared.corpus.target_ends())?;
     prepared.lock().write(&run.data_lock())?; // now with the digests of all that was read
-    let card = card(request, prepared, &record, &inputs, signer);
+    let card = card(request, prepared, &record, (&of_run, &inputs), signer);
     let facts = facts(run, prepared, &record)?;
     let lineage = Lineage { inputs, asked: Inputs::as_asked(&of_run), facts };
     if config.output.sbom {
@@ -183,6 +181,7 @@ fn run_record(run: &RunDirectory, request: &Request, prepared: &Prepared) -> Res
         overrides: loaded.overrides.iter().cloned().collect(),
         method: method(config, prepared).to_owned(),
         base: prepared.base_record()?,
+        base_adapters: prepared.base_adapter_records(),
         teacher: prepared.teacher.as_ref().map(|teacher| teacher.record().clone()),
         start_adapter: prepared.start.as_ref().map(|start| start.record().clone()),
         datasets: prepared.dataset_records(),
@@ -227,12 +226,6 @@ fn arithmetic_record(prepared: &Prepared) -> BTreeMap<String, String> {
     ));
     facts.extend(opened.adapter.as_ref().map(|adapter| ("api", adapter.api.clone())));
     facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// The lock beside the configuration.
-fn lock_beside(config: &str) -> Result<Option<FileEntry>> {
-    let path = DataLock::path_of(Path::new(config));
-    path.is_file().then(|| hash_file(&path, &path.to_string_lossy())).transpose()
 }
 
 fn facts(run: &RunDirectory, prepared: &Prepared, record: &Record) -> Result<RunFacts> {
@@ -340,7 +333,7 @@ fn card(
     request: &Request,
     prepared: &Prepared,
     record: &Record,
-    inputs: &Inputs,
+    (of_run, inputs): (&RunRecord, &Inputs),
     signer: Option<&Signer>,
 ) -> Card {
     let loaded = request.loaded;
@@ -359,7 +352,8 @@ fn card(
         base: prepared.base.id.clone(),
         base_id: id_of(config.model.base_id.as_deref(), &prepared.base),
         revision: prepared.base.commit().map(str::to_owned),
-        base_files: prepared.base_files.clone(),
+        base_files: of_run.base.files.clone(),
+        base_adapters: of_run.base_adapters.clone(),
         license: config.output.license.clone(),
         datasets: datasets
             .iter()

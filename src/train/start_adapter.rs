@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::adapters::{self, Adapter};
+use crate::artifact::adapter_directory::{AdapterDirectory, read_weights};
 use crate::artifact::base_record::BaseRecord;
 use crate::artifact::merge::other_base;
-use crate::artifact::open::{self, AdapterDirectory};
+use crate::artifact::open;
 use crate::artifact::past::Past;
 use crate::artifact::peft;
 use crate::config::RunConfig;
@@ -19,6 +20,7 @@ use crate::files::{Digest, FileEntry, has_file, hash_file};
 use crate::hub::{ModelDirectory, Supply};
 use crate::model::{Description, Model};
 use crate::train::approval::Approval;
+use crate::train::base_adapters::RunStack;
 use crate::train::base_signature::{BaseSignature, base_signature, recorded};
 
 /// The adapter of a run, and the one whose values it begins with.
@@ -105,6 +107,31 @@ impl StartAdapter {
         self.files.iter().map(|file| file.sha256)
     }
 
+    /// It must have been trained on the adapters that the run merges into its base, if on any.
+    ///
+    /// # Errors
+    /// When it was trained on others.
+    pub fn refuse_other_below(&self, stack: Option<&RunStack>) -> Result<()> {
+        let stated = &self.past.base_adapters;
+        let same = match stack {
+            Some(of) => of.stack.is_of(stated) || !self.past.known,
+            None => stated.is_empty(),
+        };
+        if same {
+            return Ok(());
+        }
+        let names: Vec<String> = stated.iter().map(|it| format!("`{}`", it.id)).collect();
+        let below = match names.as_slice() {
+            [] => "the base alone".to_owned(),
+            names => names.join(", then "),
+        };
+        let what = "`model.adapter` was trained on other adapters than `model.base_adapters`";
+        Err(Error::refused(ErrorCode::Adapter, what)
+            .at(&self.directory.path)
+            .because(format!("by its lineage it stands on {below}"))
+            .hint("name what it stands on, in this order"))
+    }
+
     /// Gives its values to the adapter of a model that was made of the files `base`.
     ///
     /// # Errors
@@ -120,7 +147,7 @@ impl StartAdapter {
                 .because("`model.adapter` was trained on a file of other bytes"));
         }
         let path = &self.directory.path;
-        let shard = open::read_weights(path, adapter, &model.description)?;
+        let shard = read_weights(path, adapter, &model.description)?;
         self.signed.expect(path, &shard.entry)?;
         if !self.digests().any(|digest| digest == shard.entry.sha256) {
             let what = "the file changed after it was checked";

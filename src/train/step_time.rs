@@ -1,7 +1,7 @@
 //! About how long steps take, by their products.
 
 use super::memory_plan::MemoryPlan;
-use crate::config::Recompute;
+use crate::config::{OptimizerOffload, Recompute};
 use crate::model::{Description, Streamed};
 
 /// What a chunk of the loss takes beside its tokens, as so many of them: the output projection is
@@ -9,7 +9,14 @@ use crate::model::{Description, Streamed};
 /// step. These are rough, of two cores (`benches/memory_plans.py`).
 const CHUNK_OVERHEAD: f64 = 30.0;
 const STREAMED: f64 = 1.05;
+/// What packing matrices once more for each tile of tokens adds, as a share of a forward pass.
+const TILE_OVERHEAD: f64 = 0.02;
 const STREAMED_TABLES: f64 = 1.02;
+/// What bringing a byte of the optimizer's state to an update or back takes, as so many products: a
+/// CPU makes some 50·10⁹ a second beside a disk of 1 GB/s, a GPU some 20·10¹² beside a bus and a
+/// host that convert and copy 5 GB/s. Rough as well, and not measured.
+const BYTE_ON_CPU: f64 = 50.0;
+const BYTE_ON_GPU: f64 = 4000.0;
 /// The share of the speed of large products that a step reaches: 0.67 to 0.77 of SmolLM2-135M, and
 /// up to 0.87 of a Llama of a billion numbers (`benches/README.md`, "Products, and the peak of the
 /// processor").
@@ -24,6 +31,12 @@ pub(super) struct StepProducts<'a> {
     pub reference: bool,
     /// Tokens that are differentiated at the same time.
     pub tokens: usize,
+    /// Tokens of a step.
+    pub step_tokens: usize,
+    /// Bytes that the optimizer keeps.
+    pub state_bytes: u64,
+    /// Whether a GPU computes it.
+    pub on_gpu: bool,
 }
 
 impl StepProducts<'_> {
@@ -37,18 +50,29 @@ impl StepProducts<'_> {
         // Frozen weights have no gradient of their own.
         let backward = if self.adapted { forward } else { 2.0 * forward };
         let again = if plan.recompute == Recompute::Layers { forward } else { 0.0 };
+        let tiles = match plan.tiled_mlp {
+            true => TILE_OVERHEAD * forward + self.description.mlp_products_again() as f64,
+            false => 0.0,
+        };
         let chunk = plan.loss_chunk_tokens.min(self.tokens) as f64;
         let head = size([self.description.outputs(), self.description.hidden]);
         let head = head * (1.0 + CHUNK_OVERHEAD / chunk.max(1.0));
         let reference = if self.reference { forward + head } else { 0.0 };
         // Forward, the gradient of its input, and that of a table that is trained.
         let of_head = if self.adapted { 2.0 } else { 3.0 };
-        let all = forward + backward + again + of_head * head + reference;
-        match plan.streamed {
+        let all = forward + backward + again + tiles + of_head * head + reference;
+        let all = match plan.streamed {
             None => all,
             Some(Streamed::Tables) => all * STREAMED_TABLES,
             Some(Streamed::All) => all * STREAMED,
-        }
+        };
+        let byte = if self.on_gpu { BYTE_ON_GPU } else { BYTE_ON_CPU };
+        // There and back.
+        let moved = match plan.optimizer_offload {
+            OptimizerOffload::None => 0.0,
+            OptimizerOffload::Host | OptimizerOffload::Disk => 2.0 * self.state_bytes as f64,
+        };
+        all + moved * byte / self.step_tokens.max(1) as f64
     }
 }
 
@@ -70,11 +94,27 @@ mod tests {
 
     fn products(adapted: bool, reference: bool, plan: MemoryPlan) -> f64 {
         let description = &small_llama();
-        StepProducts { description, adapted, reference, tokens: 600 }.of_token(plan)
+        let (step_tokens, state_bytes, on_gpu) = (1200, 60_000, false);
+        StepProducts {
+            description,
+            adapted,
+            reference,
+            tokens: 600,
+            step_tokens,
+            state_bytes,
+            on_gpu,
+        }
+        .of_token(plan)
     }
 
-    const PLAN: MemoryPlan =
-        MemoryPlan { recompute: Recompute::None, loss_chunk_tokens: 30, rows: 1, streamed: None };
+    const PLAN: MemoryPlan = MemoryPlan {
+        recompute: Recompute::None,
+        tiled_mlp: false,
+        loss_chunk_tokens: 30,
+        rows: 1,
+        streamed: None,
+        optimizer_offload: OptimizerOffload::None,
+    };
 
     /// The products of all layers, as the numbers of their weights and norms are, and those of the
     /// head, whose chunks of 30 tokens take as long again.
@@ -88,6 +128,10 @@ mod tests {
         assert_eq!(products(true, true, PLAN), 3.0 * layers + 3.0 * head);
         let again = MemoryPlan { recompute: Recompute::Layers, ..PLAN };
         assert_eq!(products(true, false, again), 3.0 * layers + 2.0 * head);
+        // The layer ends with its MLP, which a tile computes in the place of the layer.
+        let tiles = MemoryPlan { tiled_mlp: true, ..again };
+        let apart = products(true, false, tiles) - (3.02 * layers + 2.0 * head);
+        assert!(apart.abs() < 1e-3, "{apart}");
         let large = MemoryPlan { loss_chunk_tokens: 300, ..PLAN };
         assert_eq!(products(true, false, large), 2.0 * layers + 1.1 * head);
         // Never more than there are tokens.
@@ -97,6 +141,10 @@ mod tests {
         let streamed = |which| MemoryPlan { streamed: Some(which), ..PLAN };
         let all = [Streamed::Tables, Streamed::All].map(|it| products(true, false, streamed(it)));
         assert!(products(true, false, PLAN) < all[0] && all[0] < all[1], "{all:?}");
+        // 60,000 bytes there and back, of 1,200 tokens.
+        let optimizer_offload = OptimizerOffload::Disk;
+        let offloaded = products(true, false, MemoryPlan { optimizer_offload, ..PLAN });
+        assert_eq!(offloaded, products(true, false, PLAN) + 100.0 * BYTE_ON_CPU);
     }
 
     #[test]

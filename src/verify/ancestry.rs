@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::report::Verdict;
 use super::{Trust, verify};
+use crate::artifact::base_adapters;
 use crate::artifact::lineage::{ADAPTER_KEY, PREDICATE_TYPE};
 use crate::artifact::parent::STATEMENT_FILE;
 use crate::artifact::provenance;
@@ -185,7 +186,7 @@ fn read(directory: &Path, trust: &Trust, seen: &mut Vec<Digest>) -> Result<Ances
     let (events, other): (Vec<Item>, Vec<Item>) =
         byproducts.into_iter().partition(|item| !item.role.is_empty());
     // Whoever asks where the values of a model are from asks of the adapter's and teacher's, too.
-    let files = of(&["base-model", "start-adapter", "teacher"]);
+    let files = of(&["base-model", base_adapters::ROLE, "start-adapter", "teacher"]);
     let base = Base { revision: text(&asked["baseModel"]["revision"]), files, id };
     seen.push(digest);
     let recorded = of(&["base-lineage"]).into_iter().next();

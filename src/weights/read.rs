@@ -121,15 +121,15 @@ pub fn shard_names(directory: &Path) -> Result<Vec<String>> {
 
 /// The same, with what the index says of each tensor.
 pub(super) fn listed(directory: &Path) -> Result<Listed> {
-    let index = directory.join(INDEX_FILE);
+    const SINGLE: &str = "model.safetensors";
+    let (index, single) = (directory.join(INDEX_FILE), directory.join(SINGLE));
     if !index.exists() {
-        let single = directory.join("model.safetensors");
         if !single.exists() {
             return Err(Error::weights("the model has no `model.safetensors`")
                 .at(directory)
                 .hint("Firebrand reads safetensors only; convert other formats first"));
         }
-        return Ok(Listed { names: vec!["model.safetensors".to_owned()], index: None });
+        return Ok(Listed { names: vec![SINGLE.to_owned()], index: None });
     }
     let json = read_json(&index, INDEX_BYTES_MAX)?;
     let map = json["weight_map"]
@@ -156,6 +156,13 @@ pub(super) fn listed(directory: &Path) -> Result<Listed> {
     names.dedup();
     if names.is_empty() {
         return Err(Error::weights("the index names no file").at(&index));
+    }
+    // A model that was saved again into a folder of shards: programs differ in which they take.
+    if single.exists() && !names.iter().any(|name| name == SINGLE) {
+        return Err(Error::weights(format!("the folder holds two models: `{SINGLE}` and shards"))
+            .at(directory)
+            .because(format!("`{INDEX_FILE}` does not name `{SINGLE}`"))
+            .hint("remove the older of the two; transformers would load the single file"));
     }
     Ok(Listed { names, index: Some(of_tensor) })
 }

@@ -2,16 +2,12 @@
 //! soon is in the cache of the system, which gives way where memory is short.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Context, Result};
-use crate::files::{NewFile, failed, remove_file};
-
-const FAILED: &str = "cannot write frozen weights to disk";
+use crate::error::Result;
+use crate::files::UnnamedFile;
 
 /// What appends a part to a file.
 pub type Append<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
@@ -19,9 +15,9 @@ pub type Append<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
 /// A file without a name: nothing else changes what is in it, and it is gone with the process.
 #[derive(Debug)]
 pub struct SpillFile {
-    file: File,
-    path: PathBuf,
-    writer: Mutex<(NewFile, u64)>,
+    file: UnnamedFile,
+    /// Where it ends.
+    end: Mutex<u64>,
     /// Where was read last, to guess what comes next.
     last: AtomicU64,
 }
@@ -49,15 +45,8 @@ impl SpillFile {
     /// # Errors
     /// When it cannot be made.
     pub fn within(folder: &Path) -> Result<Arc<Self>> {
-        let path = folder.join(format!(".frozen-weights.{}", std::process::id()));
-        if path.exists() {
-            remove_file(&path)?; // a leftover of a process that had the same number
-        }
-        let writer = NewFile::begin(&path).map_err(|error| failed(FAILED, &path, &error))?;
-        let file = File::open(&path).context_at("cannot read frozen weights", &path)?;
-        remove_file(&path)?;
-        let (writer, last) = (Mutex::new((writer, 0)), AtomicU64::new(0));
-        Ok(Arc::new(Self { file, path, writer, last }))
+        let file = UnnamedFile::within(folder, "frozen-weights", "frozen weights")?;
+        Ok(Arc::new(Self { file, end: Mutex::new(0), last: AtomicU64::new(0) }))
     }
 
     /// Appends bytes, part after part.
@@ -80,11 +69,11 @@ impl SpillFile {
         self: &Arc<Self>,
         write: impl FnOnce(&mut Append) -> Result<()>,
     ) -> Result<StoredBytes> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, end) = &mut *writer;
+        let mut locked = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = &mut *locked;
         let (begin, mut length) = (*end, 0);
         write(&mut |part| {
-            file.write_all(part).map_err(|error| failed(FAILED, &self.path, &error))?;
+            self.file.write_at(part, *end)?;
             length += part.len();
             *end += part.len() as u64;
             Ok(())
@@ -105,27 +94,11 @@ impl SpillFile {
         if let Some((next, length)) = next.zip(std::num::NonZero::new(length as u64)) {
             use rustix::fs::{Advice, fadvise};
             // A hint only.
-            let _ = fadvise(&self.file, next, Some(length), Advice::WillNeed);
+            let _ = fadvise(self.file.reader(), next, Some(length), Advice::WillNeed);
         }
         #[cfg(not(target_os = "linux"))]
         let _ = next;
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, target: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, target, at)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut target: &mut [u8], mut at: u64) -> io::Result<()> {
-    while !target.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, target, at)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => (target, at) = (&mut target[count..], at + count as u64),
-        }
-    }
-    Ok(())
 }
 
 impl StoredBytes {
@@ -139,8 +112,7 @@ impl StoredBytes {
             Self::Disk(bytes) => {
                 assert!(from + count <= bytes.length, "the bytes are there");
                 let mut target = vec![0; count];
-                let read = read_at(&bytes.file.file, &mut target, bytes.begin + from as u64);
-                read.expect("frozen weights are read back from the disk that they were written to");
+                bytes.file.file.read_at(&mut target, bytes.begin + from as u64);
                 Cow::Owned(target)
             }
         }

@@ -152,4 +152,27 @@ hint: an index may only name safetensors files in its own folder
 "#]],
         );
     }
+
+    #[test]
+    fn a_folder_with_two_models_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let names = || crate::weights::shard_names(folder.path());
+        write("model.safetensors.index.json", r#"{"weight_map":{"a":"one.safetensors"}}"#);
+        assert_eq!(names().unwrap(), ["one.safetensors"]);
+        write("model.safetensors", "");
+        says(
+            names().unwrap_err(),
+            snapbox::str![[r#"
+error[weights]: the folder holds two models: `model.safetensors` and shards
+  at [FOLDER]
+  because `model.safetensors.index.json` does not name `model.safetensors`
+
+hint: remove the older of the two; transformers would load the single file
+"#]],
+        );
+        write("model.safetensors.index.json", r#"{"weight_map":{"a":"model.safetensors"}}"#);
+        assert_eq!(names().unwrap(), ["model.safetensors"]);
+    }
 }

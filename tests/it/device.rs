@@ -56,6 +56,8 @@ mod software {
     use burn::tensor::Tensor;
     use firebrand::config::DeviceChoice;
     use firebrand::device::{self, DeviceLimits, Failure, OpenedDevice, attempt, count_launches};
+    use firebrand::engine::StateStore;
+    use firebrand::engine::optimizers::Kept;
     use firebrand::engine::parity::parity;
     use firebrand::model::FrozenWeights;
     use firebrand::weights::formats;
@@ -114,6 +116,32 @@ mod software {
             assert!(timing.device_bytes_in_use.is_some_and(|bytes| bytes > 0));
             assert!(timing.device_bytes_reserved >= timing.device_bytes_in_use);
         }
+    }
+
+    /// What is brought to the device for an update is what was kept there.
+    #[test]
+    fn state_of_the_optimizer_elsewhere_changes_no_bit() {
+        let Some(opened) = adapter() else { return };
+        let batch = Expected::read(&case("gqa-tied").join("expected.safetensors")).batch();
+        let folder = tempfile::tempdir().unwrap();
+        let disk = StateStore::on_disk(folder.path(), 0).unwrap();
+        let [here, host, disk] = [None, Some(StateStore::Host), Some(disk)].map(|store| {
+            let elsewhere = store.is_some();
+            let mut there = trainer(&opened.device, ComputeConfig::default());
+            if let Some(store) = store {
+                there.optimizer.offload_to(store);
+            }
+            let mut step = || there.step(std::slice::from_ref(&batch), 0.0).unwrap().0;
+            let steps = [(); 4].map(|()| step());
+            let kept = there.optimizer.by_path().values().flatten();
+            assert!(kept.clone().count() > 0);
+            for kept in kept {
+                assert_eq!(matches!(kept, Kept::Stored(_)), elsewhere);
+            }
+            steps.map(|report| (report.loss.to_bits(), report.grad_norm.to_bits()))
+        });
+        assert_eq!(host, here);
+        assert_eq!(disk, here);
     }
 
     /// A model whose linear layers are in a format, with an adapter beside all of them.
@@ -358,6 +386,39 @@ hint: `--allow-device-change` continues anyway, and the lineage records it
         let device = &inputs["internalParameters"]["device"];
         assert_eq!((&device["api"], &device["precision"]), (&"gl".into(), &"f32".into()));
     }
+
+    /// As the runtime counts tensors and pages, after each step. CubeCL keeps the parameters of up to
+    /// 512 launches, each of some dozens of bytes, of which those of an update are new in every step.
+    #[test]
+    fn two_hundred_steps_take_no_more_memory_than_forty() {
+        if adapter().is_none() {
+            return;
+        }
+        let run = Run::new().with_base();
+        let mut all = vec!["train", "lora.toml", "--quiet"];
+        for setting in [
+            "device.name=software",
+            "eval.prompts=[]",
+            "lora.lora_dropout=0.0",
+            "train.max_steps=200",
+            "checkpoint.every_steps=1000",
+        ] {
+            all.extend(["--set", setting]);
+        }
+        run.succeeds(&all);
+        let timings = run.read("checkpoints/lora/timings.jsonl");
+        let steps: Vec<Value> =
+            timings.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(steps.len(), 200);
+        for counter in ["device_bytes_in_use", "device_bytes_reserved"] {
+            let held: Vec<u64> = steps.iter().map(|step| step[counter].as_u64().unwrap()).collect();
+            let most = |from: usize| held[from..from + 40].iter().max().copied().unwrap();
+            // Steps are of several sizes, of which each comes in forty.
+            let (early, late) = (most(0), most(160));
+            let most = early + early / 100 + 512 * 128;
+            assert!(late <= most, "{counter}: {early} early, {late} late");
+        }
+    }
 }
 
 #[test]
@@ -415,7 +476,7 @@ fn doctor_tells_what_a_report_needs_and_leaves_nothing() {
         r#"
 firebrand [..] (burn [..], cubecl [..], wgpu [..]) on [..]
 processor   [..], [..] threads, [..], [..], [..]
-products    f32 [..] GFLOP/s[..] on [..] threads; [..] at most in f32, reached to [..] %; steps of [..]
+products    f32 [..] GFLOP/s by tiles [..], on [..] threads; [..] at most in f32, reached to [..] %; steps of [..]
 cpu: [..] threads[..]
 ...
 auto takes [..]

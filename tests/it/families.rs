@@ -8,6 +8,7 @@ mod granite;
 mod pairs;
 mod resume;
 mod steps;
+mod tiles;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -478,3 +478,52 @@ fn a_kill_at_every_call_of_an_extension_changes_no_byte() {
         assert!(end() == expected, "at {at}: {}", after.said);
     }
 }
+
+const ON_DISK: &[&str] = &["--set", "train.optimizer_offload=disk"];
+
+/// The numbers of the calls for what the optimizer keeps on disk.
+fn calls_for_state(scene: &Scene) -> Vec<usize> {
+    let calls = scene.calls.iter().enumerate();
+    let of_state = calls.filter(|(_, call)| call.contains("optimizer-state"));
+    of_state.map(|(number, _)| number).collect()
+}
+
+/// It is never what a run goes on from, so that it may do so with the state in memory, too.
+#[test]
+fn a_kill_while_the_state_of_the_optimizer_is_on_disk_changes_no_byte() {
+    let scene = Scene::new(ON_DISK);
+    scene.begin_anew();
+    assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0));
+    assert_eq!(end(&scene.run), scene.expected, "it is the same with the state in memory");
+    let calls = calls_for_state(&scene);
+    assert!(calls.len() > 60, "each part of the state is written in each step: {calls:?}");
+    // All that make the file, and some of the others.
+    for (number, at) in calls.into_iter().enumerate().filter(|(it, _)| *it < 6 || it % 23 == 0) {
+        scene.begin_anew();
+        let ended = train_under(&scene.run, "kill", at, ON_DISK);
+        assert_ne!(ended.code, Some(0), "{}", ended.said);
+        let more = if number % 2 == 0 { ON_DISK } else { &[] };
+        let after = train_under(&scene.run, "none", 0, more);
+        assert_eq!(after.code, Some(0), "{}", after.said);
+        assert_eq!(end(&scene.run), scene.expected, "call {at}");
+        assert!(tidy(&scene.run), "call {at} has left something");
+    }
+}
+
+#[test]
+fn a_disk_without_room_for_the_state_of_the_optimizer_is_said() {
+    let scene = Scene::new(ON_DISK);
+    let calls = calls_for_state(&scene);
+    for kind in [" Open ", " Reserve ", " Write "] {
+        let at = calls.iter().find(|at| scene.calls[**at].contains(kind));
+        scene.begin_anew();
+        let ended = train_under(&scene.run, "full-once", *at.unwrap(), ON_DISK);
+        assert!(ended.code.is_some_and(|code| code != 0), "{kind}: {}", ended.said);
+        let said = "error[disk-full]: cannot write the optimizer's state to disk";
+        assert!(ended.said.contains(said), "{kind}: {}", ended.said);
+        let after = train_under(&scene.run, "none", 0, ON_DISK);
+        assert_eq!(after.code, Some(0), "{}", after.said);
+        assert_eq!(end(&scene.run), scene.expected, "{kind}");
+        assert!(tidy(&scene.run));
+    }
+}

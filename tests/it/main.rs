@@ -6,6 +6,7 @@ mod common;
 
 mod added_tokens;
 mod allowlist;
+mod base_adapters;
 mod best;
 mod browser;
 mod changes;
@@ -69,6 +70,7 @@ mod reuse;
 mod scan;
 mod score_heads;
 mod settings;
+mod shaders;
 mod signing;
 mod start_adapter;
 #[cfg(unix)] // signals
@@ -78,6 +80,7 @@ mod sweep;
 mod terminal;
 mod text_part;
 mod threats;
+mod tiles;
 mod tidy;
 mod trainable_tokens;
 mod trained_biases;

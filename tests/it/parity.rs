@@ -1,6 +1,7 @@
 //! Logits, losses, gradients and optimiser steps against transformers, PEFT and PyTorch, on the
 //! tiny models of `tests/reference/tiny`; and the equalities that hold between our own paths.
 
+mod base_adapters;
 mod bitsandbytes;
 mod classification;
 mod distillation;

@@ -152,7 +152,7 @@ checkpoints/lora/artifact
   dataset        data.jsonl, sha256 [HEX], trust tofu, rows 20, size 2690, split train
   dataset        validation.jsonl, sha256 [HEX], trust tofu, rows 6, size 782, split validation
   numbers        eval_loss [NUMBER], eval_loss/step-0 [NUMBER], eval_loss/step-5 [NUMBER], target_tokens 143.0, tokens 647.0
-  gradient-check  gradient-check.json, sha256 [HEX], tokens [..], tensors 28
+  gradient-check  gradient-check.json, sha256 [HEX], device CPU, [DEVICE], reference CPU, [DEVICE], tensor operations, tokens [..], tensors 28
   checkpoint     step-00000002/MANIFEST.json, sha256 [HEX], step 2
   checkpoint     step-00000004/MANIFEST.json, sha256 [HEX], step 4
   checkpoint     step-00000005/MANIFEST.json, sha256 [HEX], step 5
@@ -174,7 +174,7 @@ checkpoints/lora/artifact
       dataset        data.jsonl, sha256 [HEX], trust tofu, rows 20, size 2690, split train
       dataset        validation.jsonl, sha256 [HEX], trust tofu, rows 6, size 782, split validation
       numbers        eval_loss [NUMBER], eval_loss/step-0 [NUMBER], eval_loss/step-6 [NUMBER], target_tokens 312.0, tokens 1420.0
-      gradient-check  gradient-check.json, sha256 [HEX], tokens [..], tensors 20
+      gradient-check  gradient-check.json, sha256 [HEX], device CPU, [DEVICE], reference CPU, [DEVICE], tensor operations, tokens [..], tensors 20
       checkpoint     step-00000002/MANIFEST.json, sha256 [HEX], step 2
       checkpoint     step-00000004/MANIFEST.json, sha256 [HEX], step 4
       checkpoint     step-00000006/MANIFEST.json, sha256 [HEX], step 6
@@ -233,7 +233,7 @@ checkpoints/lora/artifact
   dataset        data.jsonl, sha256 [HEX], trust tofu, rows 20, size 2690, split train
   dataset        validation.jsonl, sha256 [HEX], trust tofu, rows 6, size 782, split validation
   numbers        eval_loss [NUMBER], eval_loss/step-0 [NUMBER], eval_loss/step-5 [NUMBER], target_tokens 143.0, tokens 647.0
-  gradient-check  gradient-check.json, sha256 [HEX], tokens [..], tensors 28
+  gradient-check  gradient-check.json, sha256 [HEX], device CPU, [DEVICE], reference CPU, [DEVICE], tensor operations, tokens [..], tensors 28
   checkpoint     step-00000002/MANIFEST.json, sha256 [HEX], step 2
   checkpoint     step-00000004/MANIFEST.json, sha256 [HEX], step 4
   checkpoint     step-00000005/MANIFEST.json, sha256 [HEX], step 5

@@ -185,6 +185,12 @@ const CHANGES: &[Change] = &[
     change("model.revision", "main", "v2"),
     under(&["lora={}"], "model.adapter", "", "nowhere"),
     under(
+        &["model.base=checkpoints/tiny", "model.init=pretrained", "lora={}"],
+        "model.base_adapters",
+        "[]",
+        "[\"nowhere\"]",
+    ),
+    under(
         &["model.base=checkpoints/tiny", "model.init=pretrained"],
         "model.base_id",
         "",
@@ -352,7 +358,9 @@ const CHANGES: &[Change] = &[
     change("train.adam_epsilon", "1e-8", "1e-2"),
     change("train.max_grad_norm", "0", "0.1"),
     change("train.recompute", "none", "layers"),
+    under(&["train.recompute=layers"], "train.tiled_mlp", "false", "true"),
     change("train.memory", "fastest", "recompute"),
+    change("train.optimizer_offload", "none", "disk"),
     change("device.memory_limit", "", "1 MB"),
     change("train.loss_chunk_tokens", "512", "16"),
     change("train.precision", "auto", "f32"),

@@ -253,6 +253,7 @@ const FOLDERS: [EntryFolder; 4] = [
             "named_checkpoint",
             "notified",
             "sweep_report",
+            "step_tables",
             "output",
             "pairs",
             "identity",

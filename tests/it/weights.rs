@@ -79,6 +79,32 @@ fn with_head(run: &Run, change: impl Fn(f32) -> f32) {
 const ASK: [&str; 8] =
     ["--prompt", "What is 3 plus 4?", "--max-tokens", "6", "--chat", "--device", "cpu", "model"];
 
+/// Checkpoints of a decoder alone have names without `model.`, some say null of a quantisation, and
+/// some have a dropout of their own training.
+#[test]
+fn files_of_a_decoder_alone_are_the_same_model() {
+    let run = with_model();
+    let usual = run.answer("model");
+    let named = tensors(&run, "model", "model.safetensors").into_iter().map(|(name, tensor)| {
+        (name.strip_prefix("model.").expect("it is the decoder's").to_owned(), tensor)
+    });
+    write_tensors(&run, "model/model.safetensors", &named.collect());
+    let change = json!({"quantization_config": null, "attention_dropout": 0.1});
+    change_config(&run, "model/config.json", &change);
+    assert_eq!(run.answer("model"), usual);
+    let note = "`config.json` has `attention_dropout` 0.1: weights of attention are not dropped in \
+                training here; `lora_dropout` drops inputs of adapters";
+    assert_eq!(run.stderr_of(&["plan", "full.toml"]).matches(note).count(), 1);
+
+    // What is trained has the usual names, and an adapter those of PEFT; both go on from there.
+    run.succeeds(&["train", "full.toml", "--quiet"]);
+    let made = tensors(&run, "checkpoints/full/artifact", "model.safetensors");
+    assert!(made.keys().all(|name| name.starts_with("model.")), "{:?}", made.keys());
+    run.succeeds(&["train", "adapter.toml", "--quiet"]);
+    run.succeeds(&["merge", "checkpoints/adapter", "--out", "merged", "--no-sign"]);
+    assert_eq!(run.answer("merged"), run.answer("checkpoints/adapter"));
+}
+
 #[test]
 fn an_output_projection_that_differs_is_used_everywhere_and_written() {
     let run = with_model();

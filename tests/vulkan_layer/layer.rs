@@ -1,7 +1,9 @@
 //! A Vulkan layer, for tests: cubecl-spirv 0.11.3 declares memory that a workgroup shares as a pointer
 //! to a pointer where a device has no `VK_KHR_workgroup_memory_explicit_layout` (two types are swapped
-//! in `lower_shared_implicit`). Real drivers have that extension, software drivers have not. The layer
-//! puts these declarations right on their way to the driver, and touches nothing else.
+//! in `lower_shared_implicit`). Drivers of cards have that extension, software drivers have not, and
+//! Firebrand gives SPIR-V to none without it. The layer puts these declarations right on their way to
+//! the driver, and says for it that it has the extension: without the feature that belongs to it, so
+//! that the declarations stay those that it puts right.
 //!
 //! The structures are those of `vulkan/vk_layer.h`; `tests/it/vulkan.rs` compiles this file.
 
@@ -16,7 +18,9 @@ type Function = Option<unsafe extern "system" fn()>;
 type GetFunction = unsafe extern "system" fn(*mut c_void, *const c_char) -> Function;
 type CreateInstance = unsafe extern "system" fn(*const Chain, *const c_void, *mut *mut c_void) -> i32;
 type CreateDevice =
-    unsafe extern "system" fn(*mut c_void, *const Chain, *const c_void, *mut *mut c_void) -> i32;
+    unsafe extern "system" fn(*mut c_void, *const DeviceInfo, *const c_void, *mut *mut c_void) -> i32;
+type ListExtensions =
+    unsafe extern "system" fn(*mut c_void, *const c_char, *mut u32, *mut Extension) -> i32;
 type CreateModule =
     unsafe extern "system" fn(*mut c_void, *const ModuleInfo, *const c_void, *mut u64) -> i32;
 
@@ -35,6 +39,28 @@ struct Link {
     next: *mut Link,
     of_instance: GetFunction,
     of_device: GetFunction,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct DeviceInfo {
+    kind: i32,
+    next: *const Chain,
+    flags: u32,
+    queues: u32,
+    queue_infos: *const c_void,
+    layers: u32,
+    layer_names: *const *const c_char,
+    extensions: u32,
+    extension_names: *const *const c_char,
+    features: *const c_void,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extension {
+    name: [c_char; 256],
+    version: u32,
 }
 
 #[repr(C)]
@@ -60,10 +86,13 @@ pub struct Negotiation {
 const INSTANCE_LINK: i32 = 47;
 const DEVICE_LINK: i32 = 48;
 const ERROR: i32 = -3; // VK_ERROR_INITIALIZATION_FAILED
+const INCOMPLETE: i32 = 5;
+const LAYOUT: &CStr = c"VK_KHR_workgroup_memory_explicit_layout";
 
 static INSTANCE: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 static OF_INSTANCE: OnceLock<GetFunction> = OnceLock::new();
 static OF_DEVICE: OnceLock<GetFunction> = OnceLock::new();
+static NEXT_LIST: OnceLock<ListExtensions> = OnceLock::new();
 static NEXT_MODULE: OnceLock<CreateModule> = OnceLock::new();
 
 /// Takes this layer's link out of a chain.
@@ -93,6 +122,9 @@ unsafe extern "system" fn create_instance(
         let result = create(info, allocator, instance);
         if result == 0 {
             INSTANCE.store(*instance, Ordering::SeqCst);
+            if let Some(list) = get(*instance, c"vkEnumerateDeviceExtensionProperties".as_ptr()) {
+                let _ = NEXT_LIST.set(std::mem::transmute::<_, ListExtensions>(list));
+            }
         }
         result
     }
@@ -100,7 +132,7 @@ unsafe extern "system" fn create_instance(
 
 unsafe extern "system" fn create_device(
     physical: *mut c_void,
-    info: *const Chain,
+    info: *const DeviceInfo,
     allocator: *const c_void,
     device: *mut *mut c_void,
 ) -> i32 {
@@ -109,7 +141,17 @@ unsafe extern "system" fn create_device(
         let instance = INSTANCE.load(Ordering::SeqCst);
         let Some(create) = get(instance, c"vkCreateDevice".as_ptr()) else { return ERROR };
         let create: CreateDevice = std::mem::transmute(create);
-        let result = create(physical, info, allocator, device);
+        // The driver does not know the extension that is said of it.
+        let names: Vec<*const c_char> = (0..(*info).extensions as usize)
+            .map(|at| *(*info).extension_names.add(at))
+            .filter(|name| CStr::from_ptr(*name) != LAYOUT)
+            .collect();
+        let known = DeviceInfo {
+            extensions: names.len() as u32,
+            extension_names: names.as_ptr(),
+            ..*info
+        };
+        let result = create(physical, &known, allocator, device);
         if result == 0 {
             let _ = OF_DEVICE.set(get_of_device);
             if let Some(module) = get_of_device(*device, c"vkCreateShaderModule".as_ptr()) {
@@ -117,6 +159,47 @@ unsafe extern "system" fn create_device(
             }
         }
         result
+    }
+}
+
+/// What the driver has, and explicit layout.
+unsafe extern "system" fn list_extensions(
+    physical: *mut c_void,
+    layer: *const c_char,
+    count: *mut u32,
+    extensions: *mut Extension,
+) -> i32 {
+    unsafe {
+        let Some(next) = NEXT_LIST.get() else { return ERROR };
+        if !layer.is_null() {
+            return next(physical, layer, count, extensions);
+        }
+        let mut there = 0;
+        let result = next(physical, layer, &mut there, null_mut());
+        if result != 0 {
+            return result;
+        }
+        let mut all = vec![Extension { name: [0; 256], version: 0 }; there as usize];
+        let result = next(physical, layer, &mut there, all.as_mut_ptr());
+        if result != 0 {
+            return result;
+        }
+        all.truncate(there as usize);
+        if !all.iter().any(|extension| CStr::from_ptr(extension.name.as_ptr()) == LAYOUT) {
+            let mut name = [0; 256];
+            for (to, from) in name.iter_mut().zip(LAYOUT.to_bytes()) {
+                *to = *from as c_char;
+            }
+            all.push(Extension { name, version: 1 });
+        }
+        if extensions.is_null() {
+            *count = all.len() as u32;
+            return 0;
+        }
+        let room = all.len().min(*count as usize);
+        std::ptr::copy_nonoverlapping(all.as_ptr(), extensions, room);
+        *count = room as u32;
+        if room < all.len() { INCOMPLETE } else { 0 }
     }
 }
 
@@ -169,6 +252,7 @@ unsafe extern "system" fn of_instance(instance: *mut c_void, name: *const c_char
         match CStr::from_ptr(name).to_bytes() {
             b"vkGetInstanceProcAddr" => function(of_instance as GetFunction),
             b"vkGetDeviceProcAddr" => function(of_device as GetFunction),
+            b"vkEnumerateDeviceExtensionProperties" => function(list_extensions as ListExtensions),
             b"vkCreateInstance" => function(create_instance as CreateInstance),
             b"vkCreateDevice" => function(create_device as CreateDevice),
             b"vkCreateShaderModule" => function(create_module as CreateModule),

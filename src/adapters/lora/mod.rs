@@ -48,7 +48,7 @@ use crate::model::description::StackedTensor;
 use crate::model::{
     AdapterBranch, Description, Dropout, Linear, Matrix, Parameter, PassContext, Visitor,
 };
-use crate::ops::cpu::{HostTensor, LowRank};
+use crate::ops::cpu::{HostTensor, InputMask, LowRank};
 use crate::ops::{LowRankFactors, from_vec, host, low_rank, project};
 use crate::random::Stream;
 
@@ -235,20 +235,10 @@ impl Branch {
         }
     }
 
-    /// Zero for dropped inputs, 1 / (1 − p) for the others: a pure function of run, step,
-    /// micro-batch and layer, so that a recomputed forward drops the same ones.
-    fn dropout_mask(&self, dims: [usize; 2], dropout: &Dropout) -> Vec<f32> {
-        let stream = dropout.stream.site(&self.path);
-        #[expect(clippy::cast_possible_truncation)] // activations are f32
-        let keep = (1.0 / (1.0 - self.dropout)) as f32;
-        let mut mask = vec![0.0; dims[0] * dims[1]];
-        mask.par_chunks_mut(dims[1].max(1)).enumerate().for_each(|(token, row)| {
-            let Some(number) = dropout.number(token) else { return };
-            for (kept, index) in row.iter_mut().zip((number * dims[1]) as u64..) {
-                *kept = if stream.uniform(index) < self.dropout { 0.0 } else { keep };
-            }
-        });
-        mask
+    /// Which inputs are dropped.
+    fn masks(&self, columns: usize, dropout: &Dropout) -> InputMask {
+        let (stream, numbers) = (dropout.stream.site(&self.path), dropout.numbers.clone());
+        InputMask { stream, numbers, rate: self.dropout, columns }
     }
 
     /// A copy whose trainable parameters are leaves of a tape.
@@ -259,7 +249,8 @@ impl Branch {
     /// The inputs of the factors, where some are dropped.
     pub(super) fn dropped(&self, x: &Tensor<2>, context: &PassContext) -> Option<Tensor<2>> {
         let dropout = context.dropout.as_ref().filter(|_| self.dropout > 0.0)?;
-        let mask = self.dropout_mask(x.dims(), dropout);
+        let [tokens, columns] = x.dims();
+        let mask = self.masks(columns, dropout).of_tokens(0, tokens);
         Some(x.clone() * from_vec(mask, x.dims(), &self.a.value.device().inner()))
     }
 
@@ -296,12 +287,18 @@ impl AdapterBranch for Branch {
 
     fn low_rank(&self, _: &HostTensor, context: &PassContext) -> Option<LowRank> {
         let (a, b) = (HostTensor::of(&self.a.value)?, HostTensor::of(&self.b.value)?);
-        let dims = [context.documents.rows * context.documents.length, a.columns()];
         let dropped = context.dropout.as_ref().filter(|_| self.dropout > 0.0);
         #[expect(clippy::cast_possible_truncation)] // activations are f32
         let scale = self.scale as f32;
-        let mask = dropped.map(|dropout| self.dropout_mask(dims, dropout));
-        Some(LowRank { names: [A, B], a, b, scale, mask, magnitude: None })
+        let masks = dropped.map(|dropout| self.masks(a.columns(), dropout));
+        let (mask, masks) = match masks {
+            Some(masks) if !context.masks_by_tile => {
+                let tokens = context.documents.rows * context.documents.length;
+                (Some(masks.of_tokens(0, tokens)), None)
+            }
+            masks => (None, masks),
+        };
+        Some(LowRank { names: [A, B], a, b, scale, mask, masks, magnitude: None })
     }
 
     fn visit(&mut self, path: &str, visitor: &mut dyn Visitor) {

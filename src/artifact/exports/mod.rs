@@ -10,10 +10,11 @@ use std::path::Path;
 
 use super::bundle;
 use super::card::Relation;
-use super::derived::{Derivation, Made, ReadyWeights, hash_base_file, open_weights};
+use super::derived::{Derivation, Made, hash_base_file, open_weights};
 use super::effect_run::check_effect;
 use super::merge::{Addition, Weights};
 use super::origin::Origin;
+use super::ready::ReadyWeights;
 use super::score_head;
 use crate::adapters::{Adapter, resized};
 use crate::config::{ProblemType, ScoreHead};
@@ -199,7 +200,15 @@ fn export_adapter(
         let (adapter, base) = (adapter.as_ref(), &description);
         let source =
             AdapterSource { name: &name, number, origin: &origin, adapter, base, addition };
-        let written = write(source, scratch)?;
+        let mut written = write(source, scratch)?;
+        written.notes.extend(origin.stack.as_ref().map(|stack| {
+            let names: Vec<&str> =
+                stack.adapters.iter().map(|it| it.directory.id.as_str()).collect();
+            format!(
+                "it goes onto the base with the adapters below merged into it: {}",
+                names.join(", then ")
+            )
+        }));
         let base_files = std::iter::once(config).chain(small_files).collect();
         let made = Made {
             relation: Relation::Adapter(adapter.kind().label()),

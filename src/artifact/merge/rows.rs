@@ -1,8 +1,8 @@
 //! The rows of one tensor on their way, changed by what is to be done to it.
 
 use crate::adapters::WeightChange;
-use crate::artifact::composed::apply_all;
 use crate::artifact::requantised::CodedTensor;
+use crate::artifact::several::apply_all;
 use crate::error::Result;
 use crate::model::CheckpointNames;
 use crate::weights::{OwnedTensor, ShardStream, TensorPlace, to_f32};

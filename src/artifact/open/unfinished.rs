@@ -8,6 +8,7 @@ use super::{OpenedModel, attach, below_base, new_head};
 use crate::adapters::{self, unfreeze_all};
 use crate::artifact::past::other_weights;
 use crate::artifact::score_head;
+use crate::artifact::stack;
 use crate::checkpoint::{self, RestoredCheckpoint};
 use crate::config::{Init, RunConfig, ScoreHead};
 use crate::data::BaseTokenizer;
@@ -34,6 +35,7 @@ pub(super) fn open_checkpoint(
     let commit = lock.and_then(|lock| lock.model).and_then(|model| model.commit);
     let revision = commit.as_deref().unwrap_or(&config.model.revision);
     let base = supply.find(&config.model.base, revision)?.as_base()?;
+    let base = stack::on_named(base, &config.model.base_adapters, supply)?;
     let adapter = adapters::of_run(&config);
     let head = score_head::read(run)?;
     let head = head.as_ref();

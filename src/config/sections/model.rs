@@ -59,6 +59,18 @@ settings! {
         .effect(Effect::Weights)
         .example("\"checkpoints/first/artifact\"")
         .names(&[("LLaMA-Factory", "adapter_name_or_path")]);
+        /// Adapters below the one that is trained, in their order.
+        base_adapters: Vec<String> = Key::new(
+            "model.base_adapters",
+            ValueKind::Texts,
+            DefaultValue::Value("[]"),
+            "Adapters of PEFT that the new one is trained on top of: directories, artifacts, or \
+             owner/name@revision on the hub. Before training they are merged into the weights of \
+             the base, one after the other in this order; they stay as they are.",
+        )
+        .effect(Effect::Weights)
+        .example("[\"checkpoints/first/artifact\"]")
+        .silent_default();
         /// What the hub calls a base model that lies in a directory.
         base_id: Option<String> = Key::new(
             "model.base_id",

@@ -170,6 +170,18 @@ settings! {
             ("mlx-lm", "grad_checkpoint"),
             ("torchtune", "enable_activation_checkpointing"),
         ]);
+        /// Whether MLPs are computed a tile of tokens at a time; not where it is not set.
+        tiled_mlp: Option<bool> = Key::new(
+            "train.tiled_mlp",
+            ValueKind::Boolean,
+            DefaultValue::Absent("MLPs are computed of all tokens of a micro-batch at once"),
+            "Computes MLPs 2048 tokens at a time, forward and backward, so that the activations \
+             between their linear layers are never held of a whole long row. On the CPU it gives \
+             the same bytes. Experts of mixtures are computed as before.",
+        )
+        .effect(Effect::Speed)
+        .example("true")
+        .only_with("train.recompute", &["layers"]);
         /// Which plan says what is held in memory at once; none where the settings say it.
         memory: Option<MemoryChoice> = Key::new(
             "train.memory",
@@ -179,13 +191,29 @@ settings! {
              the memory that is free, or into `device.memory_limit`. `fastest` computes nothing \
              again; `small-loss` holds the logits of fewer target tokens; `recompute` computes \
              layers again in the backward pass; `small` does both, and takes a row at a time on a \
-             GPU. On the CPU and beside an adapter, `streamed-tables` is that with embedding and \
-             output head left on disk, and `streamed` with all frozen matrices. There all give \
-             the same bytes. `firebrand plan` lists what each needs.",
+             GPU; `tiled-mlp` is that with MLPs computed 2048 tokens at a time. On the CPU and \
+             beside an adapter, `streamed-tables` leaves embedding and output head on disk as \
+             well, and `streamed` all frozen matrices. `offloaded` is `fastest`, and \
+             `small-offloaded` is `small`, with the optimizer's state on disk on the CPU and in \
+             host memory on a GPU. On the CPU all give the same bytes. `firebrand \
+             plan` lists what each needs.",
         )
         .effect(Effect::Speed)
         .example("\"auto\"")
         .excludes(&["train.recompute"]);
+        /// Where the optimizer's state is between updates; none where a plan says it.
+        optimizer_offload: Option<OptimizerOffload> = Key::new(
+            "train.optimizer_offload",
+            ValueKind::Choice(OptimizerOffload::NAMES),
+            DefaultValue::Absent("`train.memory` decides, and without it nothing is moved"),
+            "Where the optimizer's state is between updates: on the device (`none`), in `host` \
+             memory, which is another one on a GPU alone, or on `disk`, in a file without a name \
+             in the run's directory. An update brings back that of a few parameters at a time. \
+             Slower, with the same numbers; it goes along with any `train.memory`.",
+        )
+        .effect(Effect::Speed)
+        .example("\"disk\"")
+        .names(&[("other tools", "offload_optimizer")]);
         /// Target tokens whose logits exist at the same time.
         loss_chunk_tokens: usize = Key::new(
             "train.loss_chunk_tokens",
@@ -276,10 +304,28 @@ choices! {
         Recompute = "recompute",
         /// Both, and on a GPU one row at a time.
         Small = "small",
+        /// The same, with MLPs computed a tile of tokens at a time.
+        TiledMlp = "tiled-mlp",
         /// The same, with embedding and output head on disk.
         StreamedTables = "streamed-tables",
         /// The same, with all frozen matrices on disk.
         Streamed = "streamed",
+        /// The fastest, with the optimizer's state off the device.
+        Offloaded = "offloaded",
+        /// The small one, with the optimizer's state off the device.
+        SmallOffloaded = "small-offloaded",
+    }
+}
+
+choices! {
+    /// Where the optimizer's state is between updates.
+    OptimizerOffload {
+        /// On the device.
+        None = "none",
+        /// In host memory, beside a GPU.
+        Host = "host",
+        /// On disk.
+        Disk = "disk",
     }
 }
 

@@ -88,7 +88,9 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             max_grad_norm: 1.0,
             neftune_noise_alpha: None,
             recompute: Some(Recompute::None),
+            tiled_mlp: None,
             memory: None,
+            optimizer_offload: None,
             loss_chunk_tokens: 128,
             precision: PrecisionChoice::Auto,
         }

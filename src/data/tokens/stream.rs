@@ -3,6 +3,11 @@
 use super::Tokenizer;
 use crate::error::Result;
 
+/// What stands for bytes that are no character.
+const BROKEN: char = '\u{fffd}';
+/// After so many tokens that end in broken bytes no character is waited for any more.
+const WAITING_MAX: usize = 64;
+
 /// Turns tokens into text one by one, as they are generated.
 ///
 /// A character may be spread over several tokens, and some tokenizers write a token differently
@@ -15,6 +20,8 @@ pub struct TextStream {
     context: usize,
     /// The text of the tokens before here was handed out.
     ready: usize,
+    /// Bytes of text that were handed out of the tokens behind it.
+    beyond: usize,
     skip_special: bool,
 }
 
@@ -44,16 +51,23 @@ impl TextStream {
         let before = tokenizer.decode(known, self.skip_special)?;
         let text = tokenizer.decode(&self.tokens[self.context..], self.skip_special)?;
         // A replacement character at the end is mostly a character that is not complete yet. No
-        // character takes more than four bytes, so after that many tokens it is one for good.
-        let waiting = self.tokens.len() - self.ready < 4;
-        if !all && text.ends_with('\u{fffd}') && waiting {
+        // character takes more than four bytes, so after that many tokens the first is one for
+        // good; the last may still begin a character.
+        let waiting = self.tokens.len() - self.ready;
+        let complete = all || !text.ends_with(BROKEN) || waiting >= WAITING_MAX;
+        if !complete && waiting < 4 {
             return Ok(String::new());
         }
-        let new = text.get(before.len()..).unwrap_or_default().to_owned();
-        if !new.is_empty() {
+        let end = if complete { text.len() } else { text.len() - BROKEN.len_utf8() };
+        let new = text.get(before.len() + self.beyond..end).unwrap_or_default().to_owned();
+        if !complete {
+            self.beyond += new.len();
+            return Ok(new);
+        }
+        if self.beyond > 0 || !new.is_empty() {
             self.context = self.ready;
         }
-        self.ready = self.tokens.len();
+        (self.ready, self.beyond) = (self.tokens.len(), 0);
         Ok(new)
     }
 }

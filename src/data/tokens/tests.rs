@@ -150,6 +150,26 @@ fn a_stream_of_broken_bytes_goes_on() {
     assert!(whole.starts_with('\u{fffd}') && whole.ends_with("the end"), "{whole}");
 }
 
+/// Whatever bytes come, the stream is the whole text, a character behind broken bytes among them.
+#[test]
+fn broken_bytes_swallow_no_character() {
+    let tokenizer = Tokenizer::load(&model_dir()).unwrap();
+    // A token for each byte, by the characters that have it.
+    let texts = ["🎉", "Ϙ", "日", "a", "ﳡ"];
+    let bytes: Vec<u32> =
+        texts.iter().flat_map(|text| tokenizer.encode(text).unwrap().tokens).collect();
+    let stream = crate::random::Stream::new(4);
+    for case in 0..400 {
+        let drawn = |index: u64| (stream.uniform(case * 20 + index) * bytes.len() as f64) as usize;
+        let tokens: Vec<u32> = (0..12).map(|index| bytes[drawn(index)]).collect();
+        let whole = tokenizer.decode(&tokens, false).unwrap();
+        assert_eq!(streamed(&tokenizer, &tokens, false).0, whole, "{tokens:?}");
+    }
+    let broken = [&bytes[..1].repeat(90)[..], &bytes].concat();
+    let whole = tokenizer.decode(&broken, false).unwrap();
+    assert_eq!(streamed(&tokenizer, &broken, false).0, whole);
+}
+
 #[test]
 fn a_token_that_is_left_out_parts_no_character() {
     let tokenizer = Tokenizer::load(&model_dir()).unwrap();

@@ -2,12 +2,12 @@
 
 use super::{
     Estimate, F32, HOLES, LARGE_PAGES, PROGRAM, QUERIES_AT_ONCE, SHARE_OF_HOLES, TOKEN_READ,
-    Workload,
+    TrainedParameters, Workload,
 };
-use crate::config::Recompute;
+use crate::config::{Kernels, Recompute};
 use crate::device::Arithmetic;
 use crate::engine::checked_chunk;
-use crate::model::{Description, TABLE_ROWS_AT_ONCE};
+use crate::model::{Description, Streamed, TABLE_ROWS_AT_ONCE};
 use crate::ops::CODED_NUMBERS_AT_ONCE;
 use crate::ops::cpu::PACKED_OUTPUTS;
 
@@ -61,6 +61,31 @@ fn gradient_check(description: &Description, work: &Workload) -> u64 {
     (gradients + at_work) * F32
 }
 
+/// What the host takes to compare so many tokens of a run on a GPU with tensor operations: the
+/// model once more, its frozen matrices on disk but for the scales of codes.
+pub fn beside_gpu(
+    description: &Description,
+    (trained, adapted): (TrainedParameters, bool),
+    arithmetic: Arithmetic,
+    checked: usize,
+) -> u64 {
+    const NUMBERS_OF_A_BYTE_OF_SCALES: u64 = 16;
+    let parameters = description.parameters;
+    let work = Workload {
+        trained,
+        adapted,
+        checked,
+        streamed: adapted.then_some(Streamed::All),
+        coded: match adapted {
+            true => (parameters, parameters / NUMBERS_OF_A_BYTE_OF_SCALES),
+            false => (0, 0),
+        },
+        ..Workload::on(false, arithmetic, Kernels::Portable)
+    };
+    let learning = if adapted { trained.count } else { parameters };
+    work.frozen(description) + learning * F32 + gradient_check(description, &work)
+}
+
 /// What the effect of what was trained takes, which is computed for the artifact: some tokens in 32
 /// bits.
 fn published(description: &Description, work: &Workload) -> u64 {
@@ -72,7 +97,7 @@ fn published(description: &Description, work: &Workload) -> u64 {
     let pair = 2 * largest_matrix(description);
     let layer = pair * F32 + work.read(pair);
     let head = outputs.min(PACKED_OUTPUTS as u64) * (hidden + TOKENS) * F32;
-    work.trained.state_bytes + layer.max(head) + SCORES * TOKENS * outputs * F32
+    work.state_bytes() + layer.max(head) + SCORES * TOKENS * outputs * F32
 }
 
 impl Estimate {
@@ -99,7 +124,11 @@ impl Estimate {
         if work.saves {
             // On the host it shares what an update has not changed, and waits for none before that.
             let before = if work.on_gpu { 0 } else { self.activations + self.logits };
-            self.checkpoint = work.trained.checkpoint_bytes().saturating_sub(before);
+            // State that is elsewhere is read as it is written, a tensor at a time.
+            let elsewhere = work.trained.state_bytes - work.state_bytes();
+            let read = if elsewhere > 0 { work.trained.largest * F32 } else { 0 };
+            let saved = work.trained.checkpoint_bytes() - elsewhere + read;
+            self.checkpoint = saved.saturating_sub(before);
         }
         self
     }
@@ -108,23 +137,37 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Kernels;
     use crate::model::{ModelJson, families};
     use crate::weights::Element;
+
+    fn description(heads: usize) -> Description {
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 64, "num_attention_heads": heads,
+            "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 256,
+            "num_hidden_layers": 2, "vocab_size": 32,
+        });
+        let mut description = families::describe(&ModelJson::from_value(json)).unwrap();
+        description.element = Element::F32;
+        description
+    }
+
+    #[test]
+    fn beside_a_gpu_the_host_has_what_is_trained_and_little_of_what_is_frozen() {
+        let of = description(4);
+        let all = of.parameters;
+        let takes = |count, adapted| {
+            let trained = TrainedParameters { count, largest: 0, ..TrainedParameters::default() };
+            beside_gpu(&of, (trained, adapted), Arithmetic::F32, 16)
+        };
+        // Values, and the gradients of both sides.
+        assert_eq!(takes(1000, true) - takes(0, true), 3 * 1000 * F32);
+        assert!(takes(all, false) >= 3 * all * F32);
+    }
 
     /// Of 512 queries at most.
     #[test]
     fn the_comparison_has_scores_of_all_heads_of_a_layer() {
-        let [few, many] = [2, 4].map(|heads| {
-            let json = serde_json::json!({
-                "model_type": "llama", "hidden_size": 64, "num_attention_heads": heads,
-                "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 256,
-                "num_hidden_layers": 2, "vocab_size": 32,
-            });
-            let mut description = families::describe(&ModelJson::from_value(json)).unwrap();
-            description.element = Element::F32;
-            description
-        });
+        let [few, many] = [2, 4].map(description);
         let taped = |of: &Description| of.layers[0].taped(of.hidden) as u64;
         for (checked, queries) in [(256, 256), (1024, 512)] {
             let device = Workload::on(false, Arithmetic::F32, Kernels::Fast);

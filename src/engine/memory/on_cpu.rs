@@ -29,7 +29,7 @@ pub fn step(description: &Description, work: &Workload, adapted: &AdapterMemory)
     let gradients = work.trained.count * F32;
     let summed = if work.accumulates { gradients } else { 0 };
     let (backward, loss) = (micro_batches * of_one.backward, micro_batches * of_one.loss);
-    let state = work.trained.state_bytes;
+    let state = work.state_bytes();
     let held = summed + if work.several_steps { state } else { 0 };
     // Gradients of each micro-batch until they are summed. Then they are moved by, one after the
     // other, and the state takes their place in the first step.
@@ -38,7 +38,7 @@ pub fn step(description: &Description, work: &Workload, adapted: &AdapterMemory)
         true => state + gradients,
         false => state.max(gradients),
     };
-    let update = merged.max(moved) + MOVED * work.trained.largest * F32;
+    let update = merged.max(moved) + work.brought_bytes() + MOVED * work.trained.largest * F32;
     Step {
         optimizer: held + update.saturating_sub(held + backward.max(loss)),
         activations: backward,
@@ -70,6 +70,7 @@ impl Passes {
         let pass = CpuPass {
             rows: (rows, work.length),
             factor,
+            mlp_tile: work.mlp_tile,
             threads: work.threads.div_ceil(micro_batches).max(1),
             trained: &trained,
             read: &read,

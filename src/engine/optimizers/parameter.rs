@@ -1,12 +1,11 @@
 //! What an optimizer is told of a parameter, and what it keeps for it.
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 
 use super::UpdateStep;
 use crate::document::Values;
 use crate::document::key::{DefaultValue, Key, Range, ValueKind};
+pub use crate::engine::offload::Kept;
 use crate::model::{matrix_of_token_rows, piece_of};
 
 /// A parameter, as an optimizer knows it beside its numbers.
@@ -84,39 +83,6 @@ impl StateSpec {
     /// Bytes of it.
     pub fn bytes(&self) -> u64 {
         self.count as u64 * if self.codes { 1 } else { 4 }
-    }
-}
-
-/// What is kept for a parameter, of one kind.
-#[derive(Debug, Clone)]
-pub enum Kept {
-    /// Numbers of 32 bits, flat, where the parameter is.
-    Numbers(Tensor<1>),
-    /// Codes of eight bits, in host memory.
-    Codes(Arc<Vec<u8>>),
-}
-
-impl Kept {
-    /// The numbers.
-    ///
-    /// # Panics
-    /// When they are codes: what is kept is what the rule has asked for.
-    pub fn numbers(self) -> Tensor<1> {
-        match self {
-            Self::Numbers(numbers) => numbers,
-            Self::Codes(_) => panic!("the rule keeps numbers here"),
-        }
-    }
-
-    /// The codes.
-    ///
-    /// # Panics
-    /// When they are numbers.
-    pub fn codes(self) -> Arc<Vec<u8>> {
-        match self {
-            Self::Codes(codes) => codes,
-            Self::Numbers(_) => panic!("the rule keeps codes here"),
-        }
     }
 }
 

@@ -107,6 +107,7 @@ impl<const N: usize> JointLinear<N> {
 }
 
 /// Linear layers of one input for the kernels of the CPU.
+#[derive(Clone)]
 pub enum JointOnCpu<const N: usize> {
     /// Each by itself.
     Separate([Projection; N]),
@@ -123,6 +124,24 @@ pub enum JointNarrow<F: AsLhs, const N: usize> {
 }
 
 impl<const N: usize> JointOnCpu<N> {
+    /// The linear layers, in order.
+    pub fn projections(&self) -> &[Projection] {
+        match self {
+            Self::Separate(linears) => linears,
+            Self::Fused(to_all, _) => std::slice::from_ref(to_all),
+        }
+    }
+
+    /// The same for some of the tokens ([`Projection::of_tokens`]).
+    #[must_use]
+    pub fn of_tokens(&self, first: usize, count: usize) -> Self {
+        let part = |to: &Projection| to.of_tokens(first, count);
+        match self {
+            Self::Separate(linears) => Self::Separate(linears.each_ref().map(part)),
+            Self::Fused(to_all, widths) => Self::Fused(Box::new(part(to_all)), *widths),
+        }
+    }
+
     /// Whose columns are whose, of what a fused one gave.
     pub fn parts<M: crate::ops::cpu::Number>(y: View<M>, widths: [usize; N]) -> [View<M>; N] {
         let mut first = 0;

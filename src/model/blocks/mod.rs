@@ -34,7 +34,7 @@ pub use decode::{decode, decodes};
 pub use delta_net::{DeltaNet, DeltaNetOnCpu, SavedDeltaNet};
 pub use embedding::Embedding;
 pub use experts::{Experts, ExpertsOnCpu, SavedExperts};
-pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, SavedGatedMlp};
+pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, MLP_TILE, SavedGatedMlp};
 pub use head::{CapSlopes, Head};
 pub use joint::{JointLinear, JointNarrow, JointOnCpu};
 pub use layer_input::{LayerInput, LayerInputOnCpu, SavedLayerInput};

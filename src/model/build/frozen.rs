@@ -17,6 +17,8 @@ pub struct FrozenWeights<'a> {
     pub head: Option<NewHead>,
     /// Which of them are left on disk, and the folder; on the CPU.
     pub on_disk: Option<(Streamed, &'a Path)>,
+    /// Whether they are rounded as on a GPU; on the CPU, to be compared with one.
+    pub as_on_gpu: bool,
 }
 
 /// Frozen matrices that are left on disk, and are in memory while they are multiplied with.

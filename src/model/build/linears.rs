@@ -107,9 +107,12 @@ impl WeightSource {
 
     /// The format of numbers on disk that a file has in another: that of memory.
     pub(super) fn element_on_disk(&self, in_file: Element) -> Element {
-        let stays = self.bfloat16 && in_file == Element::BF16;
-        let rounds = self.format == Some(FloatDType::BF16);
-        if stays || rounds { Element::BF16 } else { Element::F32 }
+        match self.format {
+            _ if self.bfloat16 && in_file == Element::BF16 => Element::BF16,
+            Some(FloatDType::BF16) => Element::BF16,
+            Some(FloatDType::F16) => Element::F16,
+            _ => Element::F32,
+        }
     }
 
     /// What makes codes of numbers, if linear layers are kept as such.
@@ -143,9 +146,8 @@ impl WeightSource {
         name: &'static str,
         codes: Arc<dyn CodedMatrix>,
     ) -> Result<VocabularyMatrix> {
-        let rounds = self.format == Some(FloatDType::BF16);
         let codes = placed(codes, self.disk_of_tables())?;
-        Ok(VocabularyMatrix::coded(name, codes, rounds))
+        Ok(VocabularyMatrix::coded(name, codes, self.format))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::ops::cpu::{packed_numbers, task_keys};
 
 /// Bytes of a number of the residual stream and of its gradient.
-const F32: u64 = 4;
+pub(super) const F32: u64 = 4;
 
 /// What is trained of a linear layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct CpuPass<'a> {
     pub rows: (usize, usize),
     /// Bytes of a factor of a product.
     pub factor: u64,
+    /// Tokens of which an MLP is computed at once; all of them where this is `None`.
+    pub mlp_tile: Option<usize>,
     /// Threads that work on it.
     pub threads: usize,
     /// What is trained of a linear layer, by its module path.
@@ -59,17 +61,17 @@ struct Back {
 }
 
 impl CpuPass<'_> {
-    fn tokens(&self) -> u64 {
+    pub(super) fn tokens(&self) -> u64 {
         (self.rows.0 * self.rows.1) as u64
     }
 
     /// Bytes of so many numbers of each token as factors.
-    fn factors(&self, columns: usize) -> u64 {
+    pub(super) fn factors(&self, columns: usize) -> u64 {
         self.tokens() * columns as u64 * self.factor
     }
 
     /// The same in 32 bits.
-    fn wide(&self, columns: usize) -> u64 {
+    pub(super) fn wide(&self, columns: usize) -> u64 {
         self.tokens() * columns as u64 * F32
     }
 
@@ -151,7 +153,13 @@ impl BlockDescription {
 }
 
 impl GatedMlpDescription {
-    fn pass_memory(&self, layer: &str, hidden: usize, pass: &CpuPass) -> PassMemory {
+    /// Of all tokens at once.
+    pub(super) fn whole_pass_memory(
+        &self,
+        layer: &str,
+        hidden: usize,
+        pass: &CpuPass,
+    ) -> PassMemory {
         let width = pass.factors(self.width());
         let (gate_up, down) =
             (pass.given(layer, self.gate_up.linears()), pass.given(layer, &[self.down]));

@@ -145,8 +145,8 @@ fn options_that_nothing_asks_for_are_refused_by_name() {
     for (change, key) in [
         (json!({"final_logit_softcapping": 30.0}), "final_logit_softcapping"),
         (json!({"sliding_window": 4096}), "sliding_window"),
-        (json!({"attention_dropout": 0.1}), "attention_dropout"),
-        (json!({"layer_types": ["full_attention", "full_attention"]}), "layer_types"),
+        (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types"),
+        (json!({"is_causal": false}), "is_causal"),
         (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
         (json!({"anything": {"at": "all"}}), "anything"),
         (scaling("partial_rotary_factor", json!(0.25)), "partial_rotary_factor"),
@@ -160,8 +160,64 @@ fn options_that_nothing_asks_for_are_refused_by_name() {
         json!({"sliding_window": null, "attention_dropout": 0.0, "use_qk_norm": false}),
         json!({"transformers_version": "5.0.0", "_name_or_path": "x", "pretraining_tp": 1}),
         json!({"partial_rotary_factor": 1.0}),
+        json!({"attention_dropout": 0.1}),
+        json!({"is_causal": true, "layer_types": ["full_attention", "full_attention"]}),
+        json!({"max_sequence_length": 4096, "attn_implementation": "sdpa"}),
+        json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+            "rope_scaling": {"rope_type": "default"}}),
         scaling("factor", json!(null)),
     ] {
         assert_eq!(describe(&change).unwrap(), plain, "{change}");
     }
+}
+
+/// What some families make of a key that others understand, or of an empty value: as transformers.
+#[test]
+fn keys_mean_what_the_family_makes_of_them() {
+    let sizes = |family: Value, change: Value| {
+        let mut json = config();
+        for part in [family, change] {
+            json.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        }
+        families::describe(&ModelJson::from_value(json)).unwrap()
+    };
+    let yarn = |key: &str, value: Value| {
+        let mut rope = json!({"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4});
+        rope["original_max_position_embeddings"] = json!(512);
+        rope[key] = value;
+        json!({"rope_parameters": rope})
+    };
+    let llama = json!({"max_position_embeddings": 2048});
+    assert_eq!(
+        sizes(llama.clone(), yarn("truncate", json!(null))),
+        sizes(llama.clone(), yarn("truncate", json!(false)))
+    );
+    assert_ne!(
+        sizes(llama.clone(), yarn("truncate", json!(null))),
+        sizes(llama, yarn("truncate", json!(true)))
+    );
+    // The base of a layer is that of its yarn, whatever the whole model says.
+    let granite = json!({"model_type": "granite_swa", "max_position_embeddings": 2048,
+        "sliding_window": 200, "layer_types": ["sliding_attention", "full_attention"],
+        "layer_rope_theta": [0, 100.0]});
+    assert_eq!(
+        sizes(granite.clone(), yarn("rope_theta", json!(1e4))),
+        sizes(granite, yarn("rope_theta", json!(100.0)))
+    );
+    let lfm2 = json!({"model_type": "lfm2", "layer_types": ["conv", "full_attention"]});
+    assert_eq!(
+        sizes(lfm2.clone(), json!({"hidden_act": "gelu_pytorch_tanh"})),
+        sizes(lfm2, json!({}))
+    );
+    let oss = json!({"model_type": "gpt_oss", "head_dim": 16, "num_local_experts": 3,
+        "num_experts_per_tok": 2, "sliding_window": 4});
+    assert_eq!(sizes(oss.clone(), json!({"rope_scaling": {}})), sizes(oss, json!({})));
+    let gemma = |formats: Value| {
+        let mut json = config();
+        json["model_type"] = json!("gemma2");
+        json.as_object_mut().unwrap().extend(formats.as_object().unwrap().clone());
+        ModelJson::from_value(json).element()
+    };
+    let bfloat16 = json!({"torch_dtype": "bfloat16"});
+    assert_eq!(gemma(json!({"dtype": null, "torch_dtype": "bfloat16"})), gemma(bfloat16));
 }

@@ -52,6 +52,7 @@ fn nested(config: &ModelJson) -> Result<Description> {
         config.get(key); // what it asks of the rest, the rest has
     }
     let mut text = config.nested("text_config", &defaults())?;
+    text.json.remove(TIED); // the whole model says it, or nothing does
     for key in ["dtype", "torch_dtype", TIED] {
         if let Some(value) = config.get(key) {
             text.json.insert(key.to_owned(), value.clone());

@@ -1,7 +1,7 @@
 //! gpt-oss: sinks, a window in every second layer, biases everywhere, experts with clamped gates.
 //! Reference: transformers `models/gpt_oss/modeling_gpt_oss.py`.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Family;
 use super::dense::{Defaults, Dense, window};
@@ -55,7 +55,8 @@ impl Family for GptOss {
 /// The configuration, with the rotation that transformers takes where it is silent.
 fn with_rope(config: &ModelJson) -> ModelJson {
     let mut config = config.clone();
-    if ["rope_parameters", "rope_scaling"].iter().all(|key| config.get(key).is_none()) {
+    let scaling = config.get("rope_scaling").and_then(Value::as_object);
+    if config.get("rope_parameters").is_none() && scaling.is_none_or(Map::is_empty) {
         let default = json!({
             "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
             "truncate": false, "original_max_position_embeddings": 4096,

@@ -78,8 +78,8 @@ fn ropes(config: &ModelJson, dense: &Dense) -> Result<Vec<Option<Rope>>> {
     const KEY: &str = "layer_rope_theta";
     let layers = dense.windows.len();
     let of_theta = |theta| {
-        let rope = rope::read(config, dense.rope_context())?;
-        Ok(Rope { theta, ..rope })
+        // What yarn stretches depends on the base, too.
+        rope::read_with(config, dense.rope_context(), Some(theta))
     };
     let of_layer = |value: &Value| match value.as_f64() {
         Some(0.0) => Ok(None),

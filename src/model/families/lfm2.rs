@@ -32,7 +32,8 @@ pub(super) const NAMES: [(&str, &str); 8] = [
     ("mlp.down_proj", "feed_forward.w2"),
 ];
 /// Settings of checkpoints that say again what others say, or how weights were drawn.
-const SAID_AGAIN: [&str; 8] = [
+const SAID_AGAIN: [&str; 9] = [
+    "hidden_act",
     "block_mlp_init_scale",
     "block_norm_eps",
     "block_out_init_scale",
@@ -76,6 +77,8 @@ fn renamed(config: &ModelJson) -> Result<ModelJson> {
     }
     let mut put = |key: &str, value: Value| own.json.insert(key.to_owned(), value);
     put(TIED, json!(tied(config)?));
+    // Whatever the file says: `Lfm2MLP` has no other.
+    put("hidden_act", json!("silu"));
     put("rms_norm_eps", json!(config.positive("norm_eps", 1e-5)?));
     put("intermediate_size", json!(intermediate_size(config)?));
     for key in ["block_use_swiglu", "use_pos_enc"] {

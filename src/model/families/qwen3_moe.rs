@@ -31,6 +31,9 @@ impl Family for Qwen3Moe {
     fn describe(&self, config: &ModelJson) -> Result<Description> {
         let mut dense = Dense::read(config, DEFAULTS)?;
         dense.qk_norms = QueryKeyNorms::Heads;
+        if !config.flag("use_qk_norm", true)? {
+            return Err(config.wrong("use_qk_norm", "must be true: this family has these norms"));
+        }
         dense.qkv_bias = config.flag("attention_bias", false)?;
         dense.output_bias = dense.qkv_bias;
         // A window of every layer, or of none; which layers have them in Qwen3 means nothing here.

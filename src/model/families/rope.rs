@@ -1,5 +1,7 @@
 //! Rotary embeddings as `config.json` describes them, in all families the same.
 
+mod kinds;
+
 use serde_json::{Map, Value};
 
 use crate::error::Result;
@@ -7,13 +9,12 @@ use crate::model::ModelJson;
 use crate::model::description::Rope;
 use crate::ops::{QueryScale, RopeScaling};
 
+pub(super) use kinds::{RopeOfKinds, read_of_kinds};
+
 /// The share of a head that is rotated.
 const PARTIAL: &str = "partial_rotary_factor";
 /// Context length of the original training.
 const ORIGINAL: &str = "original_max_position_embeddings";
-
-/// Kinds of layers as `layer_types` names them: those that see everything, and those with a window.
-const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
 
 /// What a family says of its rotations.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,15 @@ pub(super) struct RopeContext {
 /// `rope_theta` and scaling, from `rope_parameters` (transformers 5) or from `rope_theta` and
 /// `rope_scaling` (before).
 pub(super) fn read(config: &ModelJson, context: RopeContext) -> Result<Rope> {
+    read_with(config, context, None)
+}
+
+/// The same with a base of its own, whatever `config.json` says of it.
+pub(super) fn read_with(
+    config: &ModelJson,
+    context: RopeContext,
+    base: Option<f64>,
+) -> Result<Rope> {
     let empty = Map::new();
     let theta = config.positive("rope_theta", context.theta)?;
     let object = |place| match config.get(place) {
@@ -45,14 +55,13 @@ pub(super) fn read(config: &ModelJson, context: RopeContext) -> Result<Rope> {
         Some(Value::Object(map)) => Ok(Some((place, map))),
         Some(_) => Err(config.wrong(place, "must be an object")),
     };
-    let found = match object("rope_parameters")? {
-        Some(found) => Some(found),
-        None => object("rope_scaling")?,
-    };
+    // Where a file has both, for both versions, the older one counts (`PreTrainedConfig`).
+    let (new, old) = (object("rope_parameters")?, object("rope_scaling")?);
+    let found = old.filter(|(_, map)| !map.is_empty()).or(new);
     let (place, map) = found.unwrap_or(("rope_scaling", &empty));
     let theta = ModelJson::positive_in(map, "rope_theta", Some(theta))
         .map_err(|error| config.wrong(place, "is wrong").because(error.into_what()))?;
-    parse(config, (place, map), theta, context)
+    parse(config, (place, map), base.unwrap_or(theta), context)
 }
 
 /// A rotation as an object of `config.json` describes it, of the place that errors name.
@@ -102,7 +111,12 @@ fn parse(
     let query_scale = if context.scales_queries {
         #[expect(clippy::cast_precision_loss)] // contexts are below 2^24
         let original = object.original()? as f32;
-        Some(QueryScale { beta: object.number(QUERY_SCALE, None)?, original })
+        // Zero scales nothing, as in Devstral 2 of 123 billion parameters.
+        let beta = match map.get(QUERY_SCALE).and_then(Value::as_f64) {
+            Some(0.0) => None,
+            _ => Some(object.number(QUERY_SCALE, None)?),
+        };
+        beta.map(|beta| QueryScale { beta, original })
     } else {
         None
     };
@@ -151,6 +165,12 @@ impl RopeObject<'_> {
             None | Some(Value::Null) => Ok(None),
             Some(_) => self.wide(key, None).map(Some),
         }
+    }
+
+    /// What cosines and sines are multiplied with; zero is none of those that may be left out.
+    fn attention_factor(&self) -> Result<Option<f64>> {
+        let given = self.map.get("attention_factor").filter(|value| !value.is_null());
+        given.map(|_| self.wide("attention_factor", None)).transpose()
     }
 
     /// Which share of a head is rotated.
@@ -220,7 +240,7 @@ impl RopeObject<'_> {
     fn yarn(&self, width: usize) -> Result<RopeScaling> {
         let factor = self.wide("factor", None)?;
         let original = self.original()? as f64;
-        let attention_factor = match self.optional("attention_factor")? {
+        let attention_factor = match self.attention_factor()? {
             Some(factor) => factor,
             None => match (self.optional("mscale")?, self.optional("mscale_all_dim")?) {
                 (Some(one), Some(all)) => mscale(factor, one) / mscale(factor, all),
@@ -237,8 +257,8 @@ impl RopeObject<'_> {
         ];
         let [low, high] = betas.map(plane_of);
         let truncate = match self.map.get("truncate") {
-            None | Some(Value::Null | Value::Bool(true)) => true,
-            Some(Value::Bool(false)) => false,
+            None | Some(Value::Bool(true)) => true,
+            Some(Value::Null | Value::Bool(false)) => false,
             Some(_) => {
                 return Err(self.config.wrong(self.place, "has a `truncate` that is no flag"));
             }
@@ -270,7 +290,7 @@ impl RopeObject<'_> {
             true => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
             false => 1.0,
         };
-        let attention_factor = self.optional("attention_factor")?.unwrap_or(usual);
+        let attention_factor = self.attention_factor()?.unwrap_or(usual);
         if !attention_factor.is_finite() {
             return Err(self
                 .config
@@ -306,66 +326,6 @@ fn mscale(factor: f64, mscale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 }
 }
 
-/// What there is of rotations in models whose layers with a window have another than the others.
-#[derive(Debug, Clone)]
-pub(super) struct RopeOfKinds {
-    /// Of layers that see everything.
-    pub full: Rope,
-    /// Of layers with a window.
-    pub sliding: Rope,
-}
-
-impl RopeOfKinds {
-    /// That of each layer of a list that says which have a window.
-    pub fn of_layers(self, sliding: &[bool]) -> Vec<Option<Rope>> {
-        let of = |sliding: &bool| Some(if *sliding { &self.sliding } else { &self.full }.clone());
-        sliding.iter().map(of).collect()
-    }
-}
-
-/// A rotation for each kind of layer: from `rope_parameters` with an object for each (transformers
-/// 5), or from `rope_scaling` for layers without a window (before). `thetas` are the bases of both
-/// where no object says one.
-pub(super) fn read_of_kinds(
-    config: &ModelJson,
-    context: RopeContext,
-    thetas: [f64; 2],
-) -> Result<RopeOfKinds> {
-    const PLACE: &str = "rope_parameters";
-    let empty = Map::new();
-    let of = |place, map: &Map<String, Value>, theta| {
-        let theta = ModelJson::positive_in(map, "rope_theta", Some(theta))
-            .map_err(|error| config.wrong(place, "is wrong").because(error.into_what()))?;
-        parse(config, (place, map), theta, context)
-    };
-    match config.get(PLACE) {
-        Some(Value::Object(kinds)) => {
-            if let Some(other) = kinds.keys().find(|kind| !KINDS.contains(&kind.as_str())) {
-                let what = format!("has `{other}` where it has an object for each kind of layer");
-                return Err(config.wrong(PLACE, &what));
-            }
-            let [full, sliding] = KINDS.map(|kind| match kinds.get(kind) {
-                None | Some(Value::Null) => Ok(&empty),
-                Some(Value::Object(map)) => Ok(map),
-                Some(_) => Err(config.wrong(PLACE, &format!("must have an object as `{kind}`"))),
-            });
-            let (full, sliding) = (of(PLACE, full?, thetas[0])?, of(PLACE, sliding?, thetas[1])?);
-            Ok(RopeOfKinds { full, sliding })
-        }
-        Some(_) => Err(config.wrong(PLACE, "must be an object")),
-        None => {
-            let map = match config.get("rope_scaling") {
-                None => &empty,
-                Some(Value::Object(map)) => map,
-                Some(_) => return Err(config.wrong("rope_scaling", "must be an object")),
-            };
-            let full = of("rope_scaling", map, thetas[0])?;
-            let sliding = of("rope_scaling", &empty, thetas[1])?;
-            Ok(RopeOfKinds { full, sliding })
-        }
-    }
-}
-
 /// Refuses options of the rotation that the kind of scaling does not have.
 fn refuse_unknown(
     config: &ModelJson,
@@ -373,7 +333,8 @@ fn refuse_unknown(
     map: &Map<String, Value>,
     (known, context): (&[&str], RopeContext),
 ) -> Result<()> {
-    const ALWAYS: [&str; 5] = ["rope_type", "type", "rope_theta", ORIGINAL, PARTIAL];
+    // The last says how a model came to be.
+    const ALWAYS: [&str; 6] = ["rope_type", "type", "rope_theta", ORIGINAL, PARTIAL, "finetuned"];
     for (key, value) in map {
         let key = key.as_str();
         let scales = context.scales_queries && QUERY_SCALE_KEYS.contains(&key);

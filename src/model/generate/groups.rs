@@ -3,12 +3,11 @@
 //! much as one; when one ends, the next begins.
 
 use burn::tensor::Device;
-use rayon::prelude::*;
 
-use super::{Generation, Text, in_pool, step};
+use super::{Generation, Text, step, writing};
 use crate::error::Result;
 use crate::model::{Model, Sampling};
-use crate::ops::cpu::FEW_ROWS;
+use crate::ops::cpu::{FEW_ROWS, each};
 
 /// Completions that a GPU writes at the same time.
 const ON_GPU: usize = 64;
@@ -59,36 +58,45 @@ pub fn generate_groups(
         (0..).zip(of).map(move |(number, sampling)| (group, number, *prompt, *sampling))
     });
     let mut read: Option<(usize, Text)> = None;
-    let mut writing: Vec<Writing> = Vec::with_capacity(at_once);
+    let mut under_way: Vec<Writing> = Vec::with_capacity(at_once);
     let mut done = 0;
-    loop {
-        while writing.len() < at_once
-            && let Some((group, number, prompt, sampling)) = waiting.next()
-        {
-            let known = read.take().filter(|(of, _)| *of == group);
-            let (_, beginning) = match known {
-                Some(known) => read.insert(known),
-                None => read.insert((group, Text::begin(model, prompt, sampling)?)),
-            };
-            writing.push(Writing { group, number, text: beginning.again(sampling) });
+    writing(model, || {
+        loop {
+            while under_way.len() < at_once
+                && let Some((group, number, prompt, sampling)) = waiting.next()
+            {
+                let known = read.take().filter(|(of, _)| *of == group);
+                let (_, beginning) = match known {
+                    Some(known) => read.insert(known),
+                    None => read.insert((group, Text::begin(model, prompt, sampling)?)),
+                };
+                under_way.push(Writing { group, number, text: beginning.again(sampling) });
+            }
+            if under_way.is_empty() {
+                return Ok(());
+            }
+            choose(&mut under_way, ends)?;
+            for ended in under_way.extract_if(.., |it| it.text.done) {
+                made[ended.group][ended.number] = ended.text.into();
+                done += 1;
+                watch(done);
+            }
+            let mut texts: Vec<&mut Text> = under_way.iter_mut().map(|it| &mut it.text).collect();
+            if !texts.is_empty() {
+                step(model, &mut texts)?;
+            }
         }
-        if writing.is_empty() {
-            return Ok(made);
-        }
-        in_pool(model, || {
-            let each = writing.par_iter_mut();
-            each.try_for_each(|it| it.text.choose(ends, &mut |_| true))
-        })?;
-        for ended in writing.extract_if(.., |it| it.text.done) {
-            made[ended.group][ended.number] = ended.text.into();
-            done += 1;
-            watch(done);
-        }
-        let mut texts: Vec<&mut Text> = writing.iter_mut().map(|it| &mut it.text).collect();
-        if !texts.is_empty() {
-            step(model, &mut texts)?;
-        }
-    }
+    })?;
+    Ok(made)
+}
+
+/// The next token of each.
+fn choose(under_way: &mut [Writing], ends: &[u32]) -> Result<()> {
+    let mut chosen: Vec<Result<()>> = under_way.iter().map(|_| Ok(())).collect();
+    each(under_way.iter_mut().zip(&mut chosen).collect(), |(it, chosen)| {
+        *chosen = it.text.choose(ends, &mut |_| true);
+    });
+    chosen.into_iter().collect()
 }
 
 impl Text {

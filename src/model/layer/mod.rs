@@ -1,18 +1,22 @@
 //! A decoder layer: blocks between residual additions, one after the other.
 
+mod cache;
 mod on_cpu;
 mod tape_start;
+mod tiles;
 
 use burn::tensor::Tensor;
 
+pub use self::cache::{Cache, LayerCache};
 use self::on_cpu::{LayerOnCpu, SavedLayer, decode_on_cpu};
 use self::tape_start::TapeStart;
+use self::tiles::TapedPart;
 use crate::device::DeviceLimits;
 use crate::error::Result;
-use crate::model::blocks::{BlockActivity, BlockCache, LayerHeads, TapedBlock};
+use crate::model::blocks::{BlockActivity, BlockCache, LayerHeads, TapedBlock, decodes};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
-use crate::model::{Block, Gradients, Linear, Model, Norm, PassContext, Visitor, WeightSource};
-use crate::ops::GivenGradients;
+use crate::model::{Block, Gradients, Linear, Norm, PassContext, Visitor, WeightSource};
+use crate::ops::{GivenGradients, added};
 
 /// A part of a layer: `x + multiplier · after(block(before(x)))`.
 pub struct Residual {
@@ -42,7 +46,7 @@ pub enum LayerSaved<'a> {
     /// By the kernels of the CPU.
     OnCpu(LayerOnCpu<'a>, SavedLayer),
     /// By tensor operations.
-    Taped(Vec<TapedResidual>),
+    Taped(Vec<TapedPart>),
 }
 
 /// The forward pass of a part, on a tape.
@@ -104,9 +108,19 @@ impl Residual {
         (context, picks): (&PassContext, bool),
         cache: Option<&mut BlockCache>,
     ) -> Tensor<2> {
+        let tiles = self.forward_tiles(&x, context);
+        tiles.unwrap_or_else(|| self.forward_whole(x, (context, picks), cache))
+    }
+
+    fn forward_whole(
+        &self,
+        x: Tensor<2>,
+        (context, picks): (&PassContext, bool),
+        cache: Option<&mut BlockCache>,
+    ) -> Tensor<2> {
         let y = self.block.forward(self.entering(x.clone(), context), (context, picks), cache);
         let x = if picks { context.picked(x) } else { x };
-        x + self.times(self.leaving(y))
+        added(x, self.times(self.leaving(y)))
     }
 
     fn taped(
@@ -119,7 +133,7 @@ impl Residual {
         let (y, block) = residual.block.taped(entering, (context, picks));
         let output = residual.leaving(y);
         let x = if picks { context.picked(x) } else { x };
-        let sum = x + self.times(output.clone().inner());
+        let sum = added(x, self.times(output.clone().inner()));
         (sum, TapedResidual { residual, start, output, block })
     }
 
@@ -250,13 +264,17 @@ impl Layer {
             let (y, saved) = here.forward(x);
             return (y, LayerSaved::OnCpu(here, saved));
         }
-        let (mut x, mut taped) = (x, Vec::with_capacity(self.residuals.len()));
-        for (residual, picks) in self.parts() {
-            let (y, of_part) = residual.taped(x, (context, picks));
-            x = y;
-            taped.push(of_part);
-        }
+        let (x, taped) = self.taped(x, context, true);
         (self.scaled(x), LayerSaved::Taped(taped))
+    }
+
+    /// What [`LayerSaved::backward`] needs, where what leaves the layer is known.
+    pub fn again<'a>(&self, x: Tensor<2>, context: &'a PassContext) -> LayerSaved<'a> {
+        let Some(here) = LayerOnCpu::of(self, &x, context) else {
+            return LayerSaved::Taped(self.taped(x, context, false).1);
+        };
+        let saved = here.again(x);
+        LayerSaved::OnCpu(here, saved)
     }
 
     /// The same as tensor operations that one tape follows through all of it; the reference for
@@ -289,6 +307,11 @@ impl Layer {
             parts
                 .fold(x, |x, (residual, cache)| residual.forward(x, (context, false), Some(cache))),
         )
+    }
+
+    /// Whether the kernels of the CPU do all of [`Self::next`].
+    pub fn decodes(&self) -> bool {
+        self.residuals.iter().all(|residual| decodes(&residual.block))
     }
 
     /// The output for one more token of each of several texts, `x: [texts, hidden]`, whose caches
@@ -362,31 +385,10 @@ impl LayerSaved<'_> {
             Self::OnCpu(here, saved) => here.backward(saved, d, &layer.path, sums),
             Self::Taped(taped) => {
                 let parts = layer.parts().zip(taped).rev();
-                parts.fold(layer.scaled(d), |d, ((_, picks), taped)| {
-                    taped.backward(&layer.path, (context, picks), d, sums)
+                parts.fold(layer.scaled(d), |d, ((residual, picks), taped)| {
+                    taped.backward(residual, &layer.path, (context, picks), d, sums)
                 })
             }
         }
-    }
-}
-
-/// What the parts of a layer keep of the tokens so far.
-#[derive(Clone)]
-pub struct LayerCache(Vec<BlockCache>);
-
-/// What all layers keep of one text.
-#[derive(Clone)]
-pub struct Cache {
-    /// One per layer.
-    pub layers: Vec<LayerCache>,
-}
-
-impl Cache {
-    /// An empty cache.
-    pub fn new(model: &Model) -> Self {
-        let empty = |layer: &Layer| {
-            LayerCache(layer.residuals.iter().map(|_| BlockCache::default()).collect())
-        };
-        Self { layers: model.layers.iter().map(empty).collect() }
     }
 }

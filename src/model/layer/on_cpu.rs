@@ -7,13 +7,13 @@ use burn::tensor::Tensor;
 use super::Layer;
 use super::Residual;
 use crate::model::blocks::{
-    BlockActivity, BlockCache, BlockOnCpu, LayerHeads, NormOnCpu, SavedBlock, Setting, decode,
-    decodes,
+    BlockActivity, BlockCache, BlockOnCpu, LayerHeads, NormOnCpu, SavedBlock, SavedGatedMlp,
+    Setting, decode, decodes,
 };
 use crate::model::{Gradients, PassContext};
 use crate::ops::cpu::{
-    AsLhs, Bf16, F32, F32RoundedToBf16, FEW_ROWS, HostTensor, Left, PathGradients, Products,
-    StoredNumbers, View, picked, spread,
+    AsLhs, Bf16, F32, F32RoundedToBf16, FEW_ROWS, HostTensor, Left, Number, PathGradients,
+    Products, StoredNumbers, View, picked, spread,
 };
 use crate::ops::{from_vec, host};
 
@@ -72,6 +72,14 @@ impl<'a> ResidualOnCpu<'a> {
         self.after.is_none() && self.multiplier == 1.0
     }
 
+    /// What the block is given of numbers that are `x` as a factor.
+    fn entering<F: AsLhs>(&self, numbers: &[impl Number], x: &Left<F>) -> Left<F> {
+        match &self.before {
+            Some(norm) => norm.operation().forward::<F>(numbers),
+            None => x.clone(),
+        }
+    }
+
     fn forward<F: AsLhs>(
         &self,
         sum: &mut Vec<f32>,
@@ -80,10 +88,7 @@ impl<'a> ResidualOnCpu<'a> {
     ) -> SavedResidual<F> {
         let kept = |x: &[f32]| Left::<F>::of(View::new(x, x.len() / hidden, hidden));
         let x = kept(sum);
-        let entering = match &self.before {
-            Some(norm) => norm.operation().forward::<F>(sum),
-            None => x.clone(),
-        };
+        let entering = self.entering(sum, &x);
         if let Some(rows) = setting.wanted {
             *sum = picked(sum, hidden, rows);
         }
@@ -102,6 +107,24 @@ impl<'a> ResidualOnCpu<'a> {
         SavedResidual { x, block, y: of_norm }
     }
 
+    /// The same where the output is not wanted, which may be left out then.
+    fn forward_without_output<F: AsLhs>(
+        &self,
+        sum: &mut Vec<f32>,
+        hidden: usize,
+        setting: Setting,
+    ) -> SavedResidual<F> {
+        match &self.block {
+            BlockOnCpu::GatedMlp(mlp) if mlp.is_tiled() && self.is_plain() => {
+                let x = Left::of(View::new(sum, sum.len() / hidden, hidden));
+                let entering = self.entering(sum, &x);
+                let block = SavedBlock::GatedMlp(SavedGatedMlp::of_tiles(entering));
+                SavedResidual { x, block, y: None }
+            }
+            _ => self.forward(sum, hidden, setting),
+        }
+    }
+
     /// Makes the gradient of the input of that of the output.
     fn backward<F: AsLhs>(
         &self,
@@ -111,10 +134,7 @@ impl<'a> ResidualOnCpu<'a> {
         (setting, gradients): (Setting, &mut PathGradients),
     ) {
         let SavedResidual { x, block, y } = saved;
-        let entering = || match &self.before {
-            Some(norm) => norm.operation().forward::<F>(x.numbers()),
-            None => x.clone(),
-        };
+        let entering = || self.entering(x.numbers(), &x);
         let d_entering = if self.is_plain() {
             self.block.backward(block, d, entering, setting, gradients)
         } else {
@@ -195,13 +215,24 @@ impl<'a> LayerOnCpu<'a> {
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, SavedLayer) {
         let device = x.device();
         let mut sum = host(x);
-        let saved = match self.products {
-            Products::F32 => SavedLayer::F32(self.forward_in(&mut sum)),
-            Products::Bf16 => SavedLayer::Bf16(self.forward_in(&mut sum)),
-            Products::F32RoundedToBf16 => SavedLayer::F32RoundedToBf16(self.forward_in(&mut sum)),
-        };
+        let saved = self.saved(&mut sum, true);
         let shape = [sum.len() / self.hidden, self.hidden];
         (from_vec(sum, shape, &device), saved)
+    }
+
+    /// What [`Self::backward`] needs, where what leaves the layer is known.
+    pub fn again(&self, x: Tensor<2>) -> SavedLayer {
+        self.saved(&mut host(x), false)
+    }
+
+    fn saved(&self, sum: &mut Vec<f32>, output: bool) -> SavedLayer {
+        match self.products {
+            Products::F32 => SavedLayer::F32(self.forward_in(sum, output)),
+            Products::Bf16 => SavedLayer::Bf16(self.forward_in(sum, output)),
+            Products::F32RoundedToBf16 => {
+                SavedLayer::F32RoundedToBf16(self.forward_in(sum, output))
+            }
+        }
     }
 
     /// Whether [`Self::prompt`] can fill all caches.
@@ -248,11 +279,17 @@ impl<'a> LayerOnCpu<'a> {
         }
     }
 
-    fn forward_in<F: AsLhs>(&self, sum: &mut Vec<f32>) -> Vec<SavedResidual<F>> {
-        let parts = self.residuals.iter().enumerate();
-        let saved = parts
-            .map(|(number, part)| part.forward(sum, self.hidden, self.setting(number)))
-            .collect();
+    /// `output` tells whether what leaves the layer is wanted.
+    fn forward_in<F: AsLhs>(&self, sum: &mut Vec<f32>, output: bool) -> Vec<SavedResidual<F>> {
+        let (count, hidden) = (self.residuals.len(), self.hidden);
+        let one = |(number, part): (usize, &ResidualOnCpu)| {
+            let setting = self.setting(number);
+            match output || number + 1 < count {
+                true => part.forward(sum, hidden, setting),
+                false => part.forward_without_output(sum, hidden, setting),
+            }
+        };
+        let saved = self.residuals.iter().enumerate().map(one).collect();
         self.scale(sum);
         saved
     }

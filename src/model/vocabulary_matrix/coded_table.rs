@@ -12,8 +12,8 @@ use crate::weights::formats::{CodedMatrix, dequantised};
 pub(super) struct CodedTable {
     /// `[vocabulary, hidden]`.
     pub codes: Arc<dyn CodedMatrix>,
-    /// Whether rows are rounded to bfloat16, as those of tensors are in that arithmetic.
-    pub rounds: bool,
+    /// What rows are rounded to, as those of tensors are in that arithmetic.
+    pub rounds: Option<FloatDType>,
 }
 
 impl CodedTable {
@@ -22,7 +22,10 @@ impl CodedTable {
         let columns = self.codes.shape()[1];
         let shape = [values.len() / columns, columns];
         let rows = from_vec(values, shape, &Device::flex());
-        if self.rounds { wide(rows.cast(FloatDType::BF16)) } else { rows }
+        match self.rounds {
+            Some(format) => wide(rows.cast(format)),
+            None => rows,
+        }
     }
 
     /// Those of some tokens.

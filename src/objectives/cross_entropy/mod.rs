@@ -4,12 +4,13 @@
 //! `softmax(z) − onehot` is taken by hand: no tape holds a `[tokens, vocabulary]` tensor.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::model::blocks::CapSlopes;
 use crate::model::{Description, Gradients, Model};
-use crate::ops::{GivenGradients, LogitConfig, flat, from_vec, host, indices};
+use crate::ops::{GivenGradients, LogitConfig, counts, flat, from_vec, host, indices};
 
 mod by_teacher;
 mod on_cpu;
@@ -104,7 +105,10 @@ impl LossSum {
     pub fn plus(self, other: Self) -> Self {
         match (self, other) {
             (Self::Number(a), Self::Number(b)) => Self::Number(a + b),
-            (Self::OnDevice(a), Self::OnDevice(b)) => Self::OnDevice(a + b),
+            (Self::OnDevice(a), Self::OnDevice(b)) => {
+                counts("KernelBinop", &a, (12, 1));
+                Self::OnDevice(a + b)
+            }
             // A number is that of no chunk at all.
             (Self::OnDevice(sum), Self::Number(_)) | (Self::Number(_), Self::OnDevice(sum)) => {
                 Self::OnDevice(sum)
@@ -117,7 +121,10 @@ impl LossSum {
     pub fn times(self, factor: f64) -> Self {
         match self {
             Self::Number(sum) => Self::Number(sum * factor),
-            Self::OnDevice(sum) => Self::OnDevice(sum.mul_scalar(factor)),
+            Self::OnDevice(sum) => {
+                counts("KernelScalarBinop", &sum, (8, 1));
+                Self::OnDevice(sum.mul_scalar(factor))
+            }
         }
     }
 
@@ -222,8 +229,10 @@ struct Chunk<'a> {
     /// Those of the pairs, and zeros that fill up.
     positions: Tensor<1, Int>,
     tokens: Tensor<1, Int>,
-    /// `[chunk, 1]`: 1 for a target and 0 for what fills up, where anything is filled up.
-    counts: Option<Tensor<2>>,
+    /// Whether they are filled up to sizes that come again.
+    pads: bool,
+    /// `[chunk, 1]`: 1 for a target and 0 for what fills up; made when it is wanted.
+    targets: OnceCell<Tensor<2>>,
 }
 
 impl<'a> Chunk<'a> {
@@ -234,12 +243,9 @@ impl<'a> Chunk<'a> {
             let all = pairs.iter().map(number).chain(std::iter::repeat(0)).take(size);
             indices(all, device)
         };
-        let counts = (pad_multiple > 1).then(|| {
-            let mut counts = vec![0.0; size];
-            counts[..pairs.len()].fill(1.0);
-            from_vec(counts, [size, 1], device)
-        });
-        Self { pairs, positions: filled(|pair| pair.0), tokens: filled(|pair| pair.1), counts }
+        let (pads, targets) = (pad_multiple > 1, OnceCell::new());
+        let (positions, tokens) = (filled(|pair| pair.0), filled(|pair| pair.1));
+        Self { pairs, positions, tokens, pads, targets }
     }
 
     /// What its rows are multiplied with: the scales from a first target on.
@@ -257,10 +263,16 @@ impl<'a> Chunk<'a> {
 
     /// The same rows, those that fill up zero.
     fn only_targets(&self, rows: Tensor<2>) -> Tensor<2> {
-        match &self.counts {
-            Some(counts) => rows * counts.clone(),
-            None => rows,
+        if !self.pads {
+            return rows;
         }
+        let targets = self.targets.get_or_init(|| {
+            let size = self.positions.dims()[0];
+            let mut targets = vec![0.0; size];
+            targets[..self.pairs.len()].fill(1.0);
+            from_vec(targets, [size, 1], &rows.device())
+        });
+        rows * targets.clone()
     }
 
     /// The sum of losses `[chunk, 1]`.

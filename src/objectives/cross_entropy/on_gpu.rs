@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{ChunkScale, LossSum, Scales, Targets};
 use crate::model::{Gradients, Model};
-use crate::ops::{GivenGradients, gpu};
+use crate::ops::{GivenGradients, counts, gpu, rows_of};
 
 /// Gradients of scores stay below this in 16 bits; what is above is multiplied afterwards.
 const SCALE_MAX: f64 = 1024.0;
@@ -38,6 +38,7 @@ pub(super) fn backward(
     let within = within as f32;
     let mut total = LossSum::default();
     let mut dx = Tensor::zeros(x.dims(), &model.device);
+    counts("FullKernel", &dx, (4, 0));
     let mut first = 0;
     for chunk in targets.chunks(model) {
         let count = chunk.pairs.len();
@@ -45,7 +46,7 @@ pub(super) fn backward(
         first += count;
         let mut head = model.head.tracked();
         head.config = targets.logits(head.config);
-        let input = x.clone().select(0, chunk.positions.clone()).autodiff().require_grad();
+        let input = rows_of(x.clone(), &chunk.positions).autodiff().require_grad();
         let normed = head.hidden(input.clone());
         let logits = matrix.scores(&normed.clone().inner(), computing);
         let how = (count, within, head.config.soft_cap);
@@ -57,6 +58,7 @@ pub(super) fn backward(
             d_hidden = rows.times(d_hidden);
         }
         if let Some(rest) = rest {
+            counts("KernelScalarBinop", &d_hidden, (8, 1));
             d_hidden = d_hidden.mul_scalar(rest);
         }
         if let Some(trained) = matrix.token_rows() {

@@ -1,11 +1,12 @@
 //! The clamped gate of gpt-oss, forward and backward: see [`crate::ops::Activation`].
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 use super::element::{Format, Number};
 use super::exponential::exponential;
 use super::packed::Left;
+use crate::device::arch;
 
 /// Numbers of a task.
 const PART: usize = 1 << 14;
@@ -25,7 +26,7 @@ impl Clamped {
         let (gate, up) = (gate.view(), up.view());
         Left::with(gate.rows, gate.columns, |row, target| {
             let (gate, up) = (gate.row(row), up.row(row));
-            Arch::new().dispatch(Forward::<F> { of: self, gate, up, target });
+            arch().dispatch(Forward::<F> { of: self, gate, up, target });
         })
     }
 
@@ -34,7 +35,7 @@ impl Clamped {
         let (gate, up, d) = (gate.numbers_mut(), up.numbers_mut(), d.numbers());
         let parts = gate.par_chunks_mut(PART).zip(up.par_chunks_mut(PART)).zip(d.par_chunks(PART));
         parts.for_each(|((gate, up), d)| {
-            Arch::new().dispatch(Backward::<F> { of: self, gate, up, d });
+            arch().dispatch(Backward::<F> { of: self, gate, up, d });
         });
     }
 }

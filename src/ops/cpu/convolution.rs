@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 use super::element::Number;
@@ -11,6 +11,7 @@ use super::exponential::exponential;
 use super::memory::filled;
 use super::packed::View;
 use super::pointwise::added;
+use crate::device::arch;
 
 /// Rows of a task, fixed, so that sums are the same for any number of threads.
 const ROWS: usize = 64;
@@ -73,7 +74,7 @@ impl Convolution<'_> {
         let mut y = self.sums(x, &taps, &places);
         if self.silu {
             y.par_chunks_mut(ROWS * self.channels).for_each(|part| {
-                Arch::new().dispatch(Silu(part));
+                arch().dispatch(Silu(part));
             });
         }
         y
@@ -91,7 +92,7 @@ impl Convolution<'_> {
                 let reach = places[token].0.min(self.width() - 1);
                 for (distance, tap) in taps.chunks_exact(channels).enumerate().take(reach + 1) {
                     let x = &x.row(token - distance)[..channels];
-                    Arch::new().dispatch(AddProduct { target, a: tap, b: x });
+                    arch().dispatch(AddProduct { target, a: tap, b: x });
                 }
             }
         })
@@ -110,7 +111,7 @@ impl Convolution<'_> {
         if self.silu {
             let mut sums = self.sums(x, &taps, &places);
             let parts = sums.par_chunks_mut(ROWS * channels).zip(d.par_chunks(ROWS * channels));
-            parts.for_each(|(sums, d)| Arch::new().dispatch(SiluBackward { sums, d }));
+            parts.for_each(|(sums, d)| arch().dispatch(SiluBackward { sums, d }));
             d_sums = Cow::Owned(sums);
         }
         let row = |token: usize| &d_sums[token * channels..][..channels];
@@ -120,7 +121,7 @@ impl Convolution<'_> {
                 let reach = places[token].1.min(self.width() - 1);
                 for (distance, tap) in taps.chunks_exact(channels).enumerate().take(reach + 1) {
                     let later = row(token + distance);
-                    Arch::new().dispatch(AddProduct { target, a: tap, b: later });
+                    arch().dispatch(AddProduct { target, a: tap, b: later });
                 }
             }
         });
@@ -139,7 +140,7 @@ impl Convolution<'_> {
                 let targets = sums.chunks_exact_mut(channels).enumerate().take(reach + 1);
                 for (distance, target) in targets {
                     let x = &x.row(token - distance)[..channels];
-                    Arch::new().dispatch(AddProduct { target, a: d, b: x });
+                    arch().dispatch(AddProduct { target, a: d, b: x });
                 }
             }
             sums

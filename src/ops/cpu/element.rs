@@ -47,6 +47,8 @@ pub trait Group: Copy + Send + Sync + Default + 'static {
     fn bits(self) -> u32;
     /// The group of some bits.
     fn of_bits(bits: u32) -> Self;
+    /// The group of some numbers; what it has no room for is left out.
+    fn of_numbers(numbers: [Self::Stored; 2]) -> Self;
     /// Its numbers: the first ones, as many as there are in a group.
     fn numbers(self) -> [Self::Stored; 2];
 }
@@ -62,6 +64,11 @@ impl Group for f32 {
     #[inline(always)]
     fn of_bits(bits: u32) -> Self {
         Self::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn of_numbers([number, _]: [Self; 2]) -> Self {
+        number
     }
 
     #[inline(always)]
@@ -81,6 +88,11 @@ impl Group for [bf16; 2] {
     #[inline(always)]
     fn of_bits(bits: u32) -> Self {
         [bf16::from_bits(bits as u16), bf16::from_bits((bits >> 16) as u16)]
+    }
+
+    #[inline(always)]
+    fn of_numbers(numbers: Self) -> Self {
+        numbers
     }
 
     #[inline(always)]

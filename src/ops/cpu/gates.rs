@@ -1,10 +1,11 @@
 //! Gates by a sigmoid and by a factor, of what was mixed.
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 
 use super::element::{Format, Number};
 use super::exponential::exponential;
 use super::packed::{Left, View};
+use crate::device::arch;
 
 /// `a ⊙ b`, as a factor.
 pub fn multiplied<F: Format, A: Number, B: Number>(a: View<A>, b: View<B>) -> Left<F> {
@@ -20,7 +21,7 @@ pub fn sigmoid_gated<F: Format>(mixed: &Left<F>, gate: &Left<F>) -> Left<F> {
     let (mixed, gate) = (mixed.view(), gate.view());
     Left::with(mixed.rows, mixed.columns, |row, target| {
         let (mixed, gate) = (mixed.row(row), gate.row(row));
-        Arch::new().dispatch(SigmoidGated::<F> { mixed, gate, target });
+        arch().dispatch(SigmoidGated::<F> { mixed, gate, target });
     })
 }
 
@@ -34,7 +35,7 @@ pub fn sigmoid_gated_backward<F: Format>(
     let (mixed, gate, d) = (mixed.view(), gate.view(), d.view());
     let d_gate = Left::with(mixed.rows, mixed.columns, |row, target| {
         let (mixed, gate, d) = (mixed.row(row), gate.row(row), d.row(row));
-        Arch::new().dispatch(GateBackward::<F> { mixed, gate, d, target });
+        arch().dispatch(GateBackward::<F> { mixed, gate, d, target });
     });
     [d_mixed, d_gate]
 }

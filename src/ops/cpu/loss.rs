@@ -2,7 +2,7 @@
 //! the vocabulary and a column per position: so the output projection is read as it lies in
 //! memory, and softmax runs along vectors of positions.
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 use super::element::F32;
@@ -12,6 +12,7 @@ use super::memory::filled;
 use super::packed::{Left, PackedRhs, View};
 use super::product::{Skipped, Term, add_product, add_product_here, product};
 use super::softmax::cap_scores;
+use crate::device::arch;
 
 /// Rows of a task: fixed, so that sums are the same for any number of threads.
 const ROWS: usize = 1024;
@@ -67,7 +68,7 @@ impl Scores {
     /// The largest score of each position.
     fn largest(&mut self) -> Vec<f32> {
         let parts = self.fold(f32::NEG_INFINITY, |rows, most| {
-            Arch::new().dispatch(Largest { rows, most });
+            arch().dispatch(Largest { rows, most });
         });
         let both = |mut most: Vec<f32>, part: Vec<f32>| {
             most.iter_mut().zip(part).for_each(|(most, part)| *most = most.max(part));
@@ -81,7 +82,7 @@ impl Scores {
     fn softmax(&mut self, wanted: &[u32]) -> Softmax {
         let most = self.largest();
         let parts = self.fold(0.0, |rows, sums| {
-            Arch::new().dispatch(SumExponentials { rows, most: &most, sums });
+            arch().dispatch(SumExponentials { rows, most: &most, sums });
         });
         let both = |sum, part: Vec<f32>| super::pointwise::added(sum, &part);
         let sums = parts.into_iter().reduce(both).unwrap_or_default();
@@ -110,8 +111,8 @@ impl Scores {
         self.numbers.par_chunks_mut(ROWS * positions).for_each(|rows| {
             let (most, factors) = (&most, &factors);
             match soft_cap {
-                None => Arch::new().dispatch(SoftmaxGradient { rows, most, factors }),
-                Some(cap) => Arch::new().dispatch(CappedGradient { rows, most, factors, cap }),
+                None => arch().dispatch(SoftmaxGradient { rows, most, factors }),
+                Some(cap) => arch().dispatch(CappedGradient { rows, most, factors, cap }),
             }
         });
         for ((position, token), less) in wanted.iter().enumerate().zip(at_wanted) {

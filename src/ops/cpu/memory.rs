@@ -4,6 +4,8 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::team;
+
 /// A vector in parts of a length (the last may be shorter); `write` gets the number and the zeros
 /// of each. A part is cleared by the thread that writes it, just before: it is in that core's cache
 /// then, and no thread waits while all memory is cleared by one.
@@ -42,6 +44,8 @@ pub unsafe fn written<T: Copy + Send + Sync>(
     let one = |(number, room): (usize, &mut [MaybeUninit<T>])| write(number, room);
     if length <= part {
         room.chunks_mut(part).enumerate().for_each(one);
+    } else if team::is_here() {
+        team::each(room.chunks_mut(part).enumerate().collect(), one);
     } else {
         room.par_chunks_mut(part).enumerate().for_each(one);
     }

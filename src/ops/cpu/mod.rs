@@ -6,8 +6,8 @@
 //! vectors, `product` multiplies; `pointwise`, `gates`, `softmax`, `attention` (in `tasks`, with
 //! `branches`), `convolution`, `delta_rule` and `loss` are what a model does besides; `projection`
 //! is a linear layer, with the addition of `low_rank`; `project` reads prompts; `few`, `decode` and
-//! `cached` write text, a few rows at a time; `speed` measures products; `host_tensor` and `run`
-//! are the way in. Blocks of models are made of these (`model/blocks`).
+//! `cached` write text, a few rows at a time, by a `team` of threads; `speed` measures products;
+//! `host_tensor` and `run` are the way in. Blocks of models are made of these (`model/blocks`).
 
 mod attention;
 mod branches;
@@ -35,6 +35,7 @@ mod softmax;
 mod speed;
 mod target;
 mod tasks;
+mod team;
 mod transpose;
 
 pub use attention::{Attention, Mixed, MixedGradients, attend};
@@ -47,14 +48,20 @@ pub use few::FEW_ROWS;
 pub use gates::{multiplied, sigmoid_gated, sigmoid_gated_backward};
 pub use host_tensor::{AsLhs, HostTensor, StoredNumbers};
 pub use loss::GROUP as HEAD_ROWS;
-pub use low_rank::{LowRank, Magnitude};
+pub use low_rank::{InputMask, LowRank, Magnitude};
 pub use packed::{Left, PackedRhs, View, convert, packed_numbers, picked, spread};
 pub use pointwise::{Norm, dot, gated, gated_backward};
-pub use product::{Term, factor_product, product, set_step_depth, step_depth};
+pub use product::{
+    PASS, Term, chosen_tile, factor_product, product, product_by, set_step_depth, step_depth,
+};
 pub use project::{PACKED_OUTPUTS, project, project_with};
 pub use projection::{Back, Given, Narrow, PathGradients, Projection};
 pub use rotation::Rotation;
 pub use run::{Head, HeadGradients, Products};
 pub use softmax::{Scores, Sum};
-pub use speed::{ProductSpeed, brief_gflops, gflops_of, peak_gflops, product_speed};
+pub use speed::{
+    ProductSpeed, brief_gflops, gflops_by, gflops_counted, gflops_of, gflops_packing, peak_gflops,
+    product_speed,
+};
 pub use tasks::task_keys;
+pub use team::{each, is_here as has_team, together};

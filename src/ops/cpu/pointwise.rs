@@ -3,13 +3,14 @@
 
 use std::marker::PhantomData;
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 use super::clamped::Clamped;
 use super::element::{F32, Format, Number};
 use super::exponential::exponential;
 use super::packed::Left;
+use crate::device::arch;
 use crate::ops::Activation;
 use crate::ops::options::GELU;
 
@@ -67,7 +68,7 @@ impl Norm<'_> {
         let width = self.gain.len();
         Left::with(x.len() / width, width, |row, target| {
             let x = &x[row * width..(row + 1) * width];
-            Arch::new().dispatch(NormRow::<F, _> { norm: self, x, target });
+            arch().dispatch(NormRow::<F, _> { norm: self, x, target });
         })
     }
 
@@ -92,7 +93,7 @@ impl Norm<'_> {
             .map(|((x, d), dx)| {
                 let mut gain = vec![0.0; if trainable { self.gain.len() } else { 0 }];
                 let rows = NormBackward { norm: self, x, d, dx, gain: &mut gain };
-                Arch::new().dispatch(rows);
+                arch().dispatch(rows);
                 gain
             })
             .collect();
@@ -211,7 +212,7 @@ fn gated_by<F: Format, C: Curve>(gate: &Left<F>, up: &Left<F>) -> Left<F> {
     let (gate, up) = (gate.view(), up.view());
     Left::with(gate.rows, features, |row, target| {
         let (gate, up) = (gate.row(row), up.row(row));
-        Arch::new().dispatch(Gated::<F, C> { gate, up, target, curve: PhantomData });
+        arch().dispatch(Gated::<F, C> { gate, up, target, curve: PhantomData });
     })
 }
 
@@ -254,7 +255,7 @@ fn gated_backward_by<F: Format, C: Curve>(gate: &mut Left<F>, up: &mut Left<F>, 
     let (gate, up, d) = (gate.numbers_mut(), up.numbers_mut(), d.numbers());
     let parts = gate.par_chunks_mut(PART).zip(up.par_chunks_mut(PART)).zip(d.par_chunks(PART));
     parts.for_each(|((gate, up), d)| {
-        Arch::new().dispatch(GatedBackward::<F, C> { gate, up, d, curve: PhantomData });
+        arch().dispatch(GatedBackward::<F, C> { gate, up, d, curve: PhantomData });
     });
 }
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::element::{Format, Number};
 use super::host_tensor::{AsLhs, Factor, HostTensor};
-use super::low_rank::{LowRank, LowRankTape, transposed_product};
+use super::low_rank::{LowRank, LowRankTape, sum_of_rows, transposed_product};
 use super::packed::{Left, PackedRhs, View};
 use super::product::{Term, add_product, factor_product, product};
 
@@ -13,6 +13,7 @@ use super::product::{Term, add_product, factor_product, product};
 pub type PathGradients = Vec<(String, Vec<f32>)>;
 
 /// A linear layer `[out, in]` with an addition of low rank.
+#[derive(Clone)]
 pub struct Projection {
     /// Its path within the layer.
     pub path: &'static str,
@@ -58,6 +59,40 @@ impl Projection {
         };
         self.add_bias(target);
         narrow
+    }
+
+    /// What [`Self::add`] gives, without its output where that is not needed for it.
+    pub fn kept<F: AsLhs>(&self, x: View<F::Stored>) -> Narrow<F> {
+        if let Some((_, tape)) = self.scaled(x) {
+            return Some(tape);
+        }
+        let low = self.low_rank.as_ref()?;
+        let hidden = low.hidden::<F>(low.masked::<F>(x).view());
+        Some(LowRankTape { hidden, unscaled: None })
+    }
+
+    /// Whether gradients of tiles of tokens add up to those of all, bit for bit: not where that of
+    /// the matrix is a sum of two, each of which is summed over all tokens first.
+    pub fn adds_up(&self) -> bool {
+        let low = self.low_rank.as_ref();
+        !self.trainable || low.is_none_or(|low| low.magnitude.is_none())
+    }
+
+    /// Whether a mask of some of the tokens is to be made before anything is computed of them.
+    pub fn wants_masks(&self) -> bool {
+        self.low_rank.as_ref().is_some_and(|low| low.masks.is_some())
+    }
+
+    /// The same for some of the tokens: with their mask.
+    #[must_use]
+    pub fn of_tokens(&self, first: usize, count: usize) -> Self {
+        let mut part = self.clone();
+        if let Some(low) = &mut part.low_rank
+            && let Some(masks) = low.masks.take()
+        {
+            low.mask = Some(masks.of_tokens(first, count));
+        }
+        part
     }
 
     /// `multiply` makes the output of terms that are summed, `finish` of one that is there.
@@ -246,10 +281,11 @@ impl Projection {
             gradients.push((format!("{}.weight", self.path), self.weight_gradient(d, x, packed_x)));
         }
         if let Some((bias, true)) = &self.bias {
-            let mut sum = vec![0.0_f32; bias.columns()];
-            for row in (0..d.rows).map(|row| d.row(row)) {
-                sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += d.wide());
-            }
+            let sum = sum_of_rows(d.rows, bias.columns(), |rows, sum| {
+                for row in rows.map(|row| d.row(row)) {
+                    sum.iter_mut().zip(row).for_each(|(sum, d)| *sum += d.wide());
+                }
+            });
             gradients.push((format!("{}.bias", self.path), sum));
         }
         let (Some(low), Some(tape)) = (&self.low_rank, narrow) else { return (gradients, None) };

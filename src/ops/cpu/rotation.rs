@@ -1,9 +1,10 @@
 //! Rotation of queries and keys by their positions.
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 
 use super::element::Format;
 use super::packed::{Left, View};
+use crate::device::arch;
 
 /// Cosines and sines by position, `[tokens, rotated]` each: how the first numbers of heads are
 /// rotated, whose two halves are the coordinates of `rotated / 2` planes.
@@ -24,13 +25,13 @@ impl Rotation<'_> {
     pub fn rows<F: Format>(self, x: View<f32>) -> Left<F> {
         Left::with(x.rows, x.columns, |token, target| {
             let x = x.row(token);
-            Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: 1.0, x, target });
+            arch().dispatch(Rotate::<F> { rotation: self, token, sign: 1.0, x, target });
         })
     }
 
     /// Rotates some heads of a token back.
     pub fn back<F: Format>(self, token: usize, x: &[f32], target: &mut [F::Stored]) {
-        Arch::new().dispatch(Rotate::<F> { rotation: self, token, sign: -1.0, x, target });
+        arch().dispatch(Rotate::<F> { rotation: self, token, sign: -1.0, x, target });
     }
 }
 

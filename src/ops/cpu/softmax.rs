@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 
 use super::element::Format;
 use super::exponential::exponential;
 use super::packed::View;
 use super::pointwise::{LANES, dot, largest, tanh};
+use crate::device::arch;
 
 /// Scores of queries that follow each other, each of which sees one key more than the last.
 #[derive(Clone, Copy)]
@@ -29,7 +30,7 @@ pub struct Scores<'a> {
 
 /// `cap · tanh(scale · score / cap)` in the place of every score.
 pub fn cap_scores(scores: &mut [f32], scale: f32, cap: f32) {
-    Arch::new().dispatch(Cap { scores, scale, cap });
+    arch().dispatch(Cap { scores, scale, cap });
 }
 
 struct Cap<'a> {
@@ -65,7 +66,7 @@ impl Scores<'_> {
     /// target, which may be padded; and their sums.
     pub fn exponentials<F: Format>(self, target: &mut [F::Stored]) -> Vec<Sum> {
         let mut sums = vec![Sum::default(); self.numbers.rows];
-        Arch::new().dispatch(Exponentials::<F> { scores: self, target, sums: &mut sums });
+        arch().dispatch(Exponentials::<F> { scores: self, target, sums: &mut sums });
         sums
     }
 
@@ -81,7 +82,7 @@ impl Scores<'_> {
         outputs: [View<F::Stored>; 2],
         targets: [&mut [F::Stored]; 2],
     ) -> f32 {
-        Arch::new().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets })
+        arch().dispatch(Gradients::<F> { scores: self, logs, d_weights, outputs, targets })
     }
 
     /// What the numbers are still to be multiplied with.

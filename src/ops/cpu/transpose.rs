@@ -4,7 +4,10 @@
 use std::arch::x86_64::__m512i;
 
 #[cfg(target_arch = "x86_64")]
-use pulp::{cast, x86::V4};
+use pulp::{Arch, cast, x86::V4};
+
+#[cfg(target_arch = "x86_64")]
+use crate::device::arch;
 
 /// Rows of a square, and numbers of each.
 pub const SIDE: usize = 16;
@@ -20,12 +23,15 @@ pub struct Transpose16x16 {
 }
 
 impl Transpose16x16 {
-    /// With the instructions that are there.
+    /// With the instructions that are used.
     #[inline(always)]
     pub fn new() -> Self {
         Self {
             #[cfg(target_arch = "x86_64")]
-            vectors: V4::try_new(),
+            vectors: match arch() {
+                Arch::V4(vectors) => Some(vectors),
+                _ => None,
+            },
         }
     }
 

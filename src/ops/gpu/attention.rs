@@ -9,7 +9,7 @@ use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::launch::{elem, empty, grid, max_of_units, sum_of_units, units_of_row};
+use super::launch::{elem, empty, grid, max_of_units, moves, sum_of_units, units_of_row};
 use super::{cube, plain};
 
 /// Less than any score.
@@ -231,12 +231,15 @@ pub fn weights(scores: Tensor<4>, numbers: &Tensor<1, Int>, of: ScoreRows, to: D
     let keys = dims[3];
     let (weights, dim) = (empty(&scores, dims, to), units_of_row(keys));
     let ([row, query, key], client) = (of.first(), scores.client.clone());
+    let numbers = integers(numbers);
+    let flops = 8 * scores.meta.num_elements();
+    moves("AttentionWeights", &[&scores, &numbers], &[&weights], flops);
     attention_weights::launch(
         &client,
         grid(dims[..3].iter().product()),
         dim,
         scores.into_buffer_arg(),
-        integers(numbers).into_buffer_arg(),
+        numbers.into_buffer_arg(),
         weights.clone().into_buffer_arg(),
         row,
         query,
@@ -264,13 +267,17 @@ pub fn weights_backward(
     let (keys, dim) = (dims[3], units_of_row(dims[3]));
     let both = [(); 2].map(|()| empty(&scores, dims, to));
     let ([row, query, key], client) = (of.first(), scores.client.clone());
+    let numbers = integers(numbers);
+    let written = [&both[0], &both[1]];
+    let flops = 14 * scores.meta.num_elements();
+    moves("AttentionWeightsBackward", &[&scores, &d, &numbers], &written, flops);
     attention_weights_backward::launch(
         &client,
         grid(dims[..3].iter().product()),
         dim,
         scores.into_buffer_arg(),
         d.into_buffer_arg(),
-        integers(numbers).into_buffer_arg(),
+        numbers.into_buffer_arg(),
         both[0].clone().into_buffer_arg(),
         both[1].clone().into_buffer_arg(),
         row,

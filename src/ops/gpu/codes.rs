@@ -9,9 +9,10 @@ use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::launch::{UNITS, elem, empty};
+use super::launch::{UNITS, bytes, elem, empty};
 use super::parts::{count, groups, places, takes_parts};
 use super::{cube, plain};
+use crate::device;
 use crate::ops::from_vec;
 use crate::weights::formats::CodedMatrix;
 use crate::weights::{HEADER, Packed, Packing};
@@ -259,6 +260,10 @@ impl DeviceCodes {
         for parts in self.parts.chunks((bindings.saturating_sub(2) / 2).clamp(1, PARTS)) {
             let longest = parts.iter().map(|part| part.numbers).max().unwrap_or(0);
             let packing = |number: usize| parts.get(number).map(|part| part.packing);
+            let read = parts.iter().map(|part| bytes(&part.words) + bytes(&part.scales));
+            let written: usize = parts.iter().map(|part| part.numbers).sum();
+            let moved = read.sum::<usize>() + to.size() * written;
+            device::launching("Dequantise", moved, 2 * written);
             dequantise::launch(
                 &like.client,
                 groups(longest, parts.len()),

@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::launch::{UNITS, elem, empty, grid_of_elements};
+use super::launch::{UNITS, elem, empty, grid_of_elements, moves};
 use crate::ops::options::{Activation, GELU};
 
 /// Which activation a kernel is made for.
@@ -173,6 +173,7 @@ pub(super) fn forward(activation: Activation, input: GateInput, to: DType) -> Cu
     let width = if beside == 0 { wide } else { beside };
     let (y, (kind, alpha, limit)) = (empty(&gate, [rows, width], to), numbers(activation));
     let client = gate.client.clone();
+    moves("GateForward", &[&gate, &up], &[&y], 6 * rows * width);
     gate_forward::launch(
         &client,
         grid_of_elements(rows * width),
@@ -198,6 +199,10 @@ pub(super) fn backward(activation: Activation, input: GateInput, d: CubeTensor) 
         empty(&gate, if beside == 0 { dims(&gate) } else { [1, 1] }, DType::F32),
     );
     let (client, (kind, alpha, limit)) = (gate.client.clone(), numbers(activation));
+    let written = [&d_gate, &d_up];
+    let written = &written[..if beside == 0 { 2 } else { 1 }];
+    let flops = 12 * d.meta.num_elements();
+    moves("GateBackward", &[&gate, &up, &d], written, flops);
     gate_backward::launch(
         &client,
         grid_of_elements(dims(&d).iter().product()),

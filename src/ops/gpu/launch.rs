@@ -1,11 +1,14 @@
-//! What all kernels here share: new tensors, grids of workgroups, and sums over a workgroup.
+//! What all kernels here share: new tensors, grids of workgroups, sums over a workgroup, and what
+//! is said of a launch to whoever keeps account.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
+
+use crate::device;
+pub(super) use crate::device::elem;
 
 /// Units of a workgroup: what every interface allows.
 pub(super) const UNITS: u32 = 256;
@@ -37,13 +40,27 @@ pub(super) fn units_of_row(width: usize) -> CubeDim {
     CubeDim::new_1d(width.next_power_of_two().clamp(32, UNITS))
 }
 
-/// What kernels call a format.
-pub(super) fn elem(format: DType) -> ElemType {
-    ElemType::Float(match format {
-        DType::F16 => FloatKind::F16,
-        DType::BF16 => FloatKind::BF16,
-        _ => FloatKind::F32,
-    })
+/// Bytes of a tensor.
+pub(super) fn bytes(x: &CubeTensor) -> usize {
+    x.meta.num_elements() * x.dtype.size()
+}
+
+/// Says what a launch moves: what it reads, each tensor once however often it is given, and what it
+/// writes.
+pub(super) fn moves(kernel: &str, read: &[&CubeTensor], written: &[&CubeTensor], flops: usize) {
+    if !device::keeps_ledger() {
+        return;
+    }
+    let (mut places, mut total) = (Vec::new(), 0);
+    for x in read {
+        let place = (x.handle.memory.descriptor().id, x.handle.offset_start.unwrap_or(0));
+        if !places.contains(&place) {
+            places.push(place);
+            total += bytes(x);
+        }
+    }
+    let written: usize = written.iter().map(|x| bytes(x)).sum();
+    device::launching(kernel, total + written, flops);
 }
 
 /// The sum of what each unit of a workgroup has, always added in the same order; all units get it.

@@ -8,9 +8,10 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::launch::{
-    UNITS, elem, empty, grid, grid_of_elements, max_of_units, sum_of_units, units_of_row,
+    UNITS, elem, empty, grid, grid_of_elements, max_of_units, moves, sum_of_units, units_of_row,
 };
 use super::{cube, plain};
+use crate::device;
 
 /// `losses[row] = log Σ exp(z) − z[target]`, and `d = scale · (softmax(z) − onehot)`, times the
 /// slope of the cap that makes `z` of logits. Rows from `count` on are filled up, and zero.
@@ -117,6 +118,7 @@ pub fn losses(
     let client = logits.client.clone();
     let targets = targets.clone().try_into_primitive::<CubeBackend>();
     let targets = targets.expect("targets are where the logits are");
+    moves("LossRows", &[&logits, &targets], &[&losses, &d], 8 * rows * vocabulary);
     loss_rows::launch(
         &client,
         grid(rows),
@@ -133,6 +135,7 @@ pub fn losses(
         dim.x as usize,
         elem(to),
     );
+    moves("SumAll", &[&losses], &[&sum], rows);
     sum_all::launch(
         &client,
         grid(1),
@@ -153,6 +156,8 @@ pub fn placed(y: Tensor<2>, rows: Tensor<2>, places: &Tensor<1, Int>, count: usi
     let client = y.client.clone();
     let places = places.clone().try_into_primitive::<CubeBackend>();
     let places = places.expect("places are where the rows are");
+    // Only these rows, of each its place, too.
+    device::launching("RowsPlaced", count * (8 * width + 4), 0);
     rows_placed::launch(
         &client,
         grid_of_elements(count * width),

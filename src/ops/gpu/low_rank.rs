@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::launch::{UNITS, elem, empty};
+use super::launch::{UNITS, elem, empty, moves};
 
 /// Rows and columns of a tile, and how much of the rank is worked on at once.
 const TILE: usize = 32;
@@ -162,6 +162,9 @@ pub(super) fn add(
     let scaled = empty(&y, [rows, rank], to);
     let count = |size: usize| u32::try_from(size.div_ceil(TILE)).expect("matrices are smaller");
     let client = y.client.clone();
+    // What is beside the blocks of a factor is nothing.
+    let flops = 2 * rows * width * rank / parts.len().max(1);
+    moves("AddLowRank", &[&hidden, &factor, &y], &[&y, &scaled], flops);
     add_low_rank::launch(
         &client,
         CubeCount::Static(count(width), count(rows), 1),

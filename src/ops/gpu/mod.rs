@@ -15,7 +15,6 @@ mod loss;
 mod low_rank;
 mod norm;
 mod parts;
-mod product;
 mod rotary;
 mod taped;
 mod together;
@@ -26,12 +25,13 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
+use crate::device;
+pub(super) use crate::device::half_product as product;
 pub(super) use attention::{ScoreRows, weights, weights_backward};
 pub use codes::{Constant, DeviceCodes};
 pub use loss::{losses, placed};
 pub(super) use norm::rms_norm_backward;
 pub use parts::{columns_apart, joined_columns, lying_together};
-pub(super) use product::product;
 pub(super) use taped::{constant_product, gated, low_rank, rms_norm, rotate};
 pub use together::{Together, gated_beside, low_rank_together, rotate_beside};
 pub use update::{MomentNumbers, measured, move_all};
@@ -39,6 +39,22 @@ pub use update::{MomentNumbers, measured, move_all};
 /// Whether a tensor is on a GPU, on a tape or not.
 pub fn holds<const D: usize>(x: &Tensor<D>) -> bool {
     x.device().inner() != Device::flex()
+}
+
+/// How many buffers a kernel sees at most on a device, and those that are none.
+pub fn bindings(device: &Device) -> usize {
+    let client = cube(Tensor::<1>::empty([1], device)).client;
+    client.properties().hardware.max_bindings as usize
+}
+
+/// Says what a product `[.., m, k] · [.., k, n]` moves, all in 32 bits.
+pub fn multiplies_wide<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) {
+    if device::keeps_ledger() && holds(a) {
+        let (inner, columns) = (a.dims()[D - 1].max(1), b.dims()[D - 1]);
+        let [left, right] = [a, b].map(|x| x.shape().num_elements());
+        let results = left / inner * columns;
+        device::launching("MatmulEntry", 4 * (left + right + results), 2 * results * inner);
+    }
 }
 
 /// The same tensor, row after row in memory.

@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::launch::{elem, empty, grid, sum_of_units, units_of_row};
+use super::launch::{elem, empty, grid, moves, sum_of_units, units_of_row};
 use super::{cube, plain};
 
 /// `r` of the row that begins at `first`.
@@ -130,6 +130,7 @@ pub(super) fn forward(x: CubeTensor, gain: CubeTensor, epsilon: f32, to: DType) 
     let [rows, width] = dims(&x);
     let (y, dim) = (empty(&x, [rows, width], to), units_of_row(width));
     let client = x.client.clone();
+    moves("NormForward", &[&x, &gain], &[&y], 4 * rows * width);
     norm_forward::launch(
         &client,
         grid(rows),
@@ -159,6 +160,7 @@ pub(super) fn backward(
     let [rows, width] = dims(&x);
     let (dx, dim) = (empty(&x, [rows, width], DType::F32), units_of_row(width));
     let client = x.client.clone();
+    moves("NormBackward", &[&x, &gain, &d, &past], &[&dx], 10 * rows * width);
     norm_backward::launch(
         &client,
         grid(rows),
@@ -182,6 +184,7 @@ pub(super) fn gain_rows(x: CubeTensor, d: CubeTensor, epsilon: f32) -> CubeTenso
     let [rows, width] = dims(&x);
     let (parts, dim) = (empty(&x, [rows, width], DType::F32), units_of_row(width));
     let client = x.client.clone();
+    moves("NormGainRows", &[&x, &d], &[&parts], 4 * rows * width);
     norm_gain_rows::launch(
         &client,
         grid(rows),

@@ -7,7 +7,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{UNITS, empty};
+use super::launch::{UNITS, empty, moves};
 use super::{cube, plain};
 
 /// Workgroups that copy a part at most; each goes on to further places of it.
@@ -148,6 +148,11 @@ fn longest(all: &[CubeTensor]) -> usize {
     all.iter().map(length).max().unwrap_or(0)
 }
 
+/// What is said of a launch.
+fn each(all: &[CubeTensor]) -> Vec<&CubeTensor> {
+    all.iter().collect()
+}
+
 fn arguments<T: FromIterator<BufferArg>>(all: &[CubeTensor]) -> T {
     all.iter().map(|x| x.clone().into_buffer_arg()).collect()
 }
@@ -157,6 +162,7 @@ pub fn joined_columns(parts: Vec<Tensor<2>>) -> Tensor<2> {
     let parts: Vec<_> = parts.into_iter().map(|x| into_contiguous(cube(x))).collect();
     let (like, rows) = (&parts[0], rows(&parts[0]));
     let all = empty(like, [rows, parts.iter().map(columns).sum()], DType::F32);
+    moves("JoinColumns", &each(&parts), &[&all], 0);
     join_columns::launch(
         &like.client,
         groups(longest(&parts), parts.len()),
@@ -174,6 +180,7 @@ pub fn columns_apart<const N: usize>(all: Tensor<2>, widths: [usize; N]) -> [Ten
     let rows = rows(&all);
     let parts = widths.map(|width| empty(&all, [rows, width], DType::F32));
     let client = all.client.clone();
+    moves("SplitColumns", &[&all], &each(&parts), 0);
     split_columns::launch(
         &client,
         groups(longest(&parts), N),
@@ -191,6 +198,8 @@ pub(super) fn joined_factors(a: Vec<CubeTensor>, b: Vec<CubeTensor>) -> [CubeTen
     let (like, rank, parts) = (&a[0], rows(&a[0]), a.len());
     let below = empty(like, [parts * rank, columns(like)], DType::F32);
     let blocks = empty(like, [b.iter().map(rows).sum(), parts * rank], DType::F32);
+    let read = [each(&a), each(&b)].concat();
+    moves("JoinFactors", &read, &[&below, &blocks], 0);
     join_factors::launch(
         &like.client,
         groups(longest(&a).max(parts * longest(&b)), 2 * parts),
@@ -211,6 +220,7 @@ pub(super) fn blocks_apart(blocks: CubeTensor, heights: &[usize]) -> Vec<CubeTen
     let parts: Vec<_> =
         heights.iter().map(|height| empty(&blocks, [*height, rank], DType::F32)).collect();
     let client = blocks.client.clone();
+    moves("SplitBlocks", &[&blocks], &each(&parts), 0);
     split_blocks::launch(
         &client,
         groups(longest(&parts), parts.len()),

@@ -6,7 +6,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{UNITS, empty, grid_of_elements};
+use super::launch::{UNITS, empty, grid_of_elements, moves};
 
 /// The first `width` numbers of each head of `x: [tokens, heads, all]`; the others stay. Cosines
 /// and sines are `[tokens, width]`, of which both halves are equal.
@@ -54,6 +54,7 @@ pub(super) fn rotate(
     let width = cosines.meta.shape()[2];
     let y = empty(&x, [tokens, heads, all], DType::F32);
     let client = x.client.clone();
+    moves("RotateHeads", &[&x, &cosines, &sines], &[&y], 3 * tokens * heads * width);
     rotate_heads::launch(
         &client,
         grid_of_elements(tokens * heads * all),
@@ -126,6 +127,8 @@ pub(super) fn rotate_all(
     let width = cosines.meta.shape()[2];
     let y = empty(&x, [tokens, wide], DType::F32);
     let client = x.client.clone();
+    let read = [&x, &cosines, &sines, &key_cosines, &key_sines];
+    moves("RotateBeside", &read, &[&y], 3 * tokens * (heads + kv_heads) * width);
     rotate_beside::launch(
         &client,
         grid_of_elements(tokens * wide),

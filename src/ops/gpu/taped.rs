@@ -14,7 +14,8 @@ use burn_cubecl::tensor::CubeTensor;
 use super::codes::Constant;
 use super::gate::GateInput;
 use super::low_rank::Factor;
-use super::{gate, low_rank as addition, norm, product, rotary};
+use super::{gate, low_rank as addition, norm, rotary};
+use crate::device::multiplies;
 use crate::ops::options::Activation;
 
 /// The operations; tensors are those of a GPU.
@@ -113,9 +114,11 @@ impl TapedOps for CubeBackend {
 fn multiplied(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
     if factors == DType::F32 {
         let wide = |x| CubeBackend::float_cast(x, burn::tensor::FloatDType::F32);
-        return CubeBackend::float_matmul(wide(a), wide(b));
+        let (a, b) = (wide(a), wide(b));
+        multiplies(&a, &b);
+        return CubeBackend::float_matmul(a, b);
     }
-    product::product(a, b, factors)
+    super::product(a, b, factors)
 }
 
 /// `x·Wᵀ`.

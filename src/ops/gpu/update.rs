@@ -7,8 +7,9 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{UNITS, empty, grid, sum_of_units};
+use super::launch::{UNITS, bytes, empty, grid, moves, sum_of_units};
 use super::{cube, plain};
+use crate::device;
 
 /// Workgroups for each tensor whose squares are summed.
 const PARTS: usize = 32;
@@ -144,6 +145,9 @@ pub fn measured(loss: Tensor<1>, gradients: Vec<Tensor<1>>) -> Tensor<1> {
         let first = u32::try_from(number * count).expect("models have fewer tensors");
         let wide = u32::try_from(PARTS).expect("there are few");
         let high = u32::try_from(tensors.len()).expect("there are few");
+        let read: usize = tensors.iter().map(bytes).sum();
+        let written = 4 * PARTS * tensors.len();
+        device::launching("SquaresOfParts", read + written, read / 2);
         squares_of_parts::launch(
             &client,
             CubeCount::Static(wide, high, 1),
@@ -155,6 +159,7 @@ pub fn measured(loss: Tensor<1>, gradients: Vec<Tensor<1>>) -> Tensor<1> {
         );
     }
     let both = empty(&loss, [2], DType::F32);
+    moves("LossAndNorm", &[&sums, &loss], &[&both], length(&sums));
     loss_and_norm::launch(
         &client,
         grid(1),
@@ -193,6 +198,10 @@ pub fn move_all(all: Vec<Moving>, factor: Tensor<1>, by: MomentNumbers) -> Vec<[
         let high = u32::try_from(batch.len()).expect("there are few");
         let of =
             |part: usize| batch.iter().map(|all| all[part].clone().into_buffer_arg()).collect();
+        let written: Vec<_> = batch.iter().flat_map(|all| &all[2..]).collect();
+        let flops = 14 * batch.iter().map(|all| length(&all[0])).sum::<usize>();
+        let read: Vec<_> = batch.iter().flat_map(|all| &all[..4]).chain([&factor]).collect();
+        moves("MoveParameters", &read, &written, flops);
         move_parameters::launch(
             &factor.client,
             CubeCount::Static(wide, high, 1),

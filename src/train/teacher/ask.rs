@@ -159,7 +159,7 @@ fn ask(
 fn load(prepared: &Prepared, teacher: &Teacher) -> Result<Model> {
     let (kernels, arithmetic) = (prepared.config.device.kernels, prepared.precision.arithmetic);
     let computing = ComputeConfig { kernels, arithmetic, ..prepared.opened.computing() };
-    let frozen = FrozenWeights { frozen: true, linears: None, head: None, on_disk: None };
+    let frozen = FrozenWeights::from(true);
     let device = &prepared.opened.device;
     let path = &teacher.directory.path;
     let loaded = device::guarded(prepared.on_gpu(), "loading the teacher", || {

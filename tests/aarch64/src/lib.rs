@@ -2,11 +2,12 @@
 
 #![allow(dead_code, unused_imports)]
 
+#[path = "../../../src/device"]
 mod device {
-    /// There are none here that our kernels know.
-    pub fn multiplies_bfloat16() -> bool {
-        false
-    }
+    mod instructions;
+    pub use instructions::{
+        InstructionSet, Tile, TileShape, arch, instruction_set, multiplies_bfloat16, named_shape,
+    };
 }
 
 #[path = "../../../src/random.rs"]
@@ -19,6 +20,15 @@ mod ops {
         pub mod memory;
         pub mod packed;
         pub mod product;
+        pub mod run {
+            /// Formats of products, as `run.rs` has them beside what a model needs.
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub enum Products {
+                F32,
+                Bf16,
+                F32RoundedToBf16,
+            }
+        }
         pub mod speed;
         pub mod target;
         pub mod transpose;

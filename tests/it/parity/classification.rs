@@ -1,7 +1,8 @@
 //! Heads that score labels against transformers, PEFT and TRL
 //! (`tests/reference/classification.py`).
 
-use firebrand::artifact::open::{AdapterDirectory, with_adapter};
+use firebrand::artifact::adapter_directory::AdapterDirectory;
+use firebrand::artifact::open::with_adapter;
 use firebrand::config::{ProblemType, ScoreHead};
 use firebrand::data::classified::{TextLabel, arranged};
 use firebrand::data::{CorpusEntry, Example, RecordId};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use firebrand::adapters::{self, Adapter};
-use firebrand::artifact::open::{AdapterDirectory, with_adapter};
+use firebrand::artifact::adapter_directory::AdapterDirectory;
+use firebrand::artifact::open::with_adapter;
 
 use super::*;
 

@@ -1,6 +1,7 @@
 //! LoRA beside some decoder layers, against PEFT (`tests/reference/lora_layers.py`).
 
-use firebrand::artifact::open::{AdapterDirectory, with_adapter};
+use firebrand::artifact::adapter_directory::AdapterDirectory;
+use firebrand::artifact::open::with_adapter;
 
 use super::*;
 

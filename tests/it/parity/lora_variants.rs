@@ -4,8 +4,9 @@
 use firebrand::adapters::{
     Adapter, Dora, InitLoraWeights, LoraBias, ModulePatterns, TargetModules,
 };
+use firebrand::artifact::adapter_directory::AdapterDirectory;
 use firebrand::artifact::merge::{Addition, Weights};
-use firebrand::artifact::open::{AdapterDirectory, with_adapter};
+use firebrand::artifact::open::with_adapter;
 use firebrand::artifact::rewrite::write_merged;
 use firebrand::model::{EMBEDDING, LM_HEAD, inspect, token_rows_path};
 

@@ -65,6 +65,35 @@ fn numbers_and_codes_that_are_made_of_them_are_the_same_on_disk() {
     }
 }
 
+/// A GPU keeps numbers that nothing trains in 16 bits where products take them so.
+#[test]
+fn numbers_that_are_kept_as_on_a_gpu_are_rounded_as_there() {
+    let spills = tempfile::tempdir().unwrap();
+    let values = |arithmetic, frozen: FrozenWeights| {
+        let computing = ComputeConfig { arithmetic, ..ComputeConfig::default() };
+        let folder = case("gqa-tied");
+        let loaded = load_for(&folder, Init::Pretrained, &cpu(), computing, frozen).unwrap();
+        let (mut model, mut all) = (loaded.model, Vec::new());
+        model.linears(&mut |_, linear| all.extend(host(linear.values())));
+        let tokens = firebrand::ops::indices([3, 7].into_iter(), &cpu());
+        all.extend(host(model.embedding.matrix.rows(&tokens)));
+        all
+    };
+    let plain = values(Arithmetic::F32, FrozenWeights::from(true));
+    let [f16, bf16]: [fn(f32) -> f32; 2] =
+        [|x| half::f16::from_f32(x).to_f32(), |x| half::bf16::from_f32(x).to_f32()];
+    let in_memory = FrozenWeights { as_on_gpu: true, ..FrozenWeights::from(true) };
+    let on_disk = FrozenWeights { on_disk: Some((Streamed::All, spills.path())), ..in_memory };
+    for frozen in [in_memory, on_disk] {
+        assert_eq!(values(Arithmetic::F32, frozen), plain);
+        for (arithmetic, rounded) in [(Arithmetic::MixedF16, f16), (Arithmetic::MixedBf16, bf16)] {
+            let wanted: Vec<f32> = plain.iter().map(|x| rounded(*x)).collect();
+            assert!(wanted != plain, "there is something to round");
+            assert_eq!(values(arithmetic, frozen), wanted, "{arithmetic:?}");
+        }
+    }
+}
+
 #[test]
 fn codes_of_files_are_the_same_on_disk() {
     for name in ["nf4-nested", "nf4-plain"] {

@@ -3,7 +3,9 @@
 use super::AttentionOnCpu;
 use super::output_gate::split_on_cpu;
 use super::qkv::QkvOnCpu;
-use crate::ops::cpu::{CachedKeys, F32, Left, View, attend_next, decode_outputs, sigmoid_gated};
+use crate::ops::cpu::{
+    CachedKeys, F32, Left, View, attend_next, decode_outputs, each, sigmoid_gated,
+};
 
 /// Adds what it gives for `x: [texts, hidden]` to a target, and the keys and values of these tokens
 /// to the caches of the texts; keys are the layer's own.
@@ -11,7 +13,7 @@ pub fn decode_attention(
     of: &AttentionOnCpu,
     x: View<f32>,
     target: &mut [f32],
-    caches: Vec<&mut CachedKeys>,
+    mut caches: Vec<&mut CachedKeys>,
     rounds: bool,
 ) {
     let (config, rows) = (of.config, x.rows);
@@ -39,11 +41,10 @@ pub fn decode_attention(
     }
     let (_, q) = of.turned::<F32>(0, q);
     let [keys, values] = keys_values.each_ref().map(Left::view);
-    let mut seen = Vec::with_capacity(rows);
-    for (text, cache) in caches.into_iter().enumerate() {
+    each(caches.iter_mut().enumerate().collect(), |(text, cache)| {
         cache.push(keys.row(text), values.row(text), config.window);
-        seen.push(&*cache);
-    }
+    });
+    let seen: Vec<&CachedKeys> = caches.iter().map(|cache| &**cache).collect();
     let sinks = of.sinks.as_ref().map(|sinks| sinks.values.single());
     let mut mixed = Left::<F32>::from_numbers(attend_next(q.view(), &seen, sinks, config), rows);
     if let Some(gate) = &gate {

@@ -2,8 +2,7 @@
 
 mod pages;
 
-use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
+use pulp::{Simd, WithSimd};
 
 pub use self::pages::{CacheFormat, CachedKeys, PAGE};
 use super::element::F32;
@@ -11,6 +10,8 @@ use super::few::call_for_line;
 use super::packed::View;
 use super::pointwise::LANES;
 use super::softmax::{Scores, cap_scores};
+use super::team;
+use crate::device::arch;
 use crate::ops::AttentionConfig;
 
 /// Products that are worth a thread of their own.
@@ -42,8 +43,8 @@ pub fn attend_next(
     let groups: Vec<Group> = groups.collect();
     let tokens: usize = caches.iter().map(|cache| cache.tokens - cache.passed).sum();
     match tokens * config.query_width() < PRODUCTS {
-        true => groups.into_iter().for_each(|group| Arch::new().dispatch(group)),
-        false => groups.into_par_iter().for_each(|group| Arch::new().dispatch(group)),
+        true => groups.into_iter().for_each(|group| arch().dispatch(group)),
+        false => team::each(groups, |group| arch().dispatch(group)),
     }
     mixed
 }

@@ -6,8 +6,9 @@
 //! gives `γ ⊙ q S + P V` with `Pᵢⱼ = (qᵢ · kⱼ) Γᵢⱼ`, and leaves `γ_last S + (κ ⊙ k)ᵀ V`, where κⱼ
 //! is exp(c_last − cⱼ).
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 
+use crate::device::arch;
 use crate::ops::cpu::element::F32;
 use crate::ops::cpu::exponential::exponential;
 use crate::ops::cpu::packed::{Left, PackedRhs, View};
@@ -100,7 +101,7 @@ impl Chunk<'_> {
         let count = self.count();
         let keys = times(&[term(self.k, key_rows)]);
         let (mut decays, mut system) = (vec![0.0; count * count], vec![0.0; count * count]);
-        Arch::new().dispatch(Decays { sums: self.decay, target: &mut decays });
+        arch().dispatch(Decays { sums: self.decay, target: &mut decays });
         for i in 0..count {
             let row = i * count..i * count + i;
             let products = keys[row.clone()].iter().zip(&decays[row.clone()]);
@@ -128,7 +129,7 @@ impl Chunk<'_> {
             written.extend(values.map(|(v, said)| beta * (v - grown * said)));
         }
         let system = squares.system.as_slice();
-        Arch::new().dispatch(Solve { system, rows: &mut written, width });
+        arch().dispatch(Solve { system, rows: &mut written, width });
         written
     }
 

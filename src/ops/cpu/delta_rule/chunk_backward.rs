@@ -1,8 +1,9 @@
 //! The gradients of a chunk: those of `chunk`, term by term, from the last to the first.
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 
 use super::chunk::{Chunk, Packed, Squares, Written, rows_of, scaled, term, times};
+use crate::device::arch;
 use crate::ops::cpu::element::F32;
 use crate::ops::cpu::packed::{Left, View};
 use crate::ops::cpu::pointwise::dot;
@@ -146,7 +147,7 @@ impl<'a> ChunkBackward<'a> {
     /// `dR Vᵀ`.
     fn of_right_side(&self, mut d: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
         let (system, width) = (self.squares.system.as_slice(), self.chunk.v.columns);
-        Arch::new().dispatch(SolveTransposed { system, rows: &mut d, width });
+        arch().dispatch(SolveTransposed { system, rows: &mut d, width });
         let d_system = times(&[term(rows_of(&d, self.chunk.count()), &self.written_rows)]);
         (d, d_system)
     }

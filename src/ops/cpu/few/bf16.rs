@@ -70,7 +70,15 @@ mod vectors {
     ) {
         match w {
             StoredNumbers::Bf16(w) => as_kept(instructions, x, w, first, target),
-            w => converted(instructions, x, w, first, target, |x: f32| x.rounded()),
+            w => converted(
+                instructions,
+                x,
+                w,
+                first,
+                target,
+                #[inline(always)]
+                |x: f32| x.rounded(),
+            ),
         }
     }
 

@@ -6,8 +6,7 @@ mod bf16;
 mod narrow;
 mod sums;
 
-use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
+use pulp::{Simd, WithSimd};
 
 pub(super) use self::ahead::call_for_line;
 pub(super) use self::narrow::add_narrow;
@@ -15,7 +14,8 @@ use self::sums::{AT_ONCE, Vectors};
 use super::element::{Bf16, Number};
 use super::host_tensor::StoredNumbers;
 use super::packed::{Left, View};
-use crate::device::multiplies_bfloat16;
+use super::team;
+use crate::device::{arch, multiplies_bfloat16};
 
 /// More rows than this are a matter for products with packed panels.
 pub const FEW_ROWS: usize = 16;
@@ -58,7 +58,7 @@ pub fn few_rows_then(
     };
     let x = if rounds { View::new(&rounded, x.rows, x.columns) } else { x };
     divided(x, weights, |number, first, target| {
-        Arch::new().dispatch(Outputs { x, w: weights[number], rounds, first, target });
+        arch().dispatch(Outputs { x, w: weights[number], rounds, first, target });
         then(number, first, target);
     })
 }
@@ -92,7 +92,7 @@ fn divided(
     };
     match alone || tasks.len() == 1 {
         true => tasks.into_iter().for_each(work),
-        false => tasks.into_par_iter().for_each(work),
+        false => team::each(tasks, work),
     }
     results
 }
@@ -137,8 +137,16 @@ impl WithSimd for Outputs<'_, '_, '_> {
         match w {
             StoredNumbers::F32(w) if !rounds => as_kept(f32s, x, w, first, target),
             StoredNumbers::Bf16(w) => as_kept(bf16s, x, w, first, target),
-            w if rounds => converted(f32s, x, w, first, target, |x| x.rounded().wide()),
-            w => converted(f32s, x, w, first, target, |x| x),
+            w if rounds => converted(
+                f32s,
+                x,
+                w,
+                first,
+                target,
+                #[inline(always)]
+                |x: f32| x.rounded().wide(),
+            ),
+            w => as_read(f32s, x, w, first, target),
         }
     }
 }
@@ -157,6 +165,26 @@ fn as_kept<T: Sums>(
         // Outputs beyond the last are the last again, and go nowhere.
         let w = std::array::from_fn(|o| w.row(first + (at + o).min(count - 1)));
         write(sums, x, w, at, target);
+    }
+}
+
+/// All outputs, of weights that are read as numbers of 32 bits a few rows at a time.
+#[inline(always)]
+fn as_read<T: Sums<Weight = f32>>(
+    sums: T,
+    x: View<T::Row>,
+    w: StoredNumbers,
+    first: usize,
+    target: &mut [&mut [f32]],
+) {
+    let count = target.first().map_or(0, |row| row.len());
+    let columns = w.columns();
+    let mut numbers = vec![0.0; AT_ONCE * columns];
+    for at in (0..count).step_by(AT_ONCE) {
+        for o in 0..AT_ONCE.min(count - at) {
+            w.read(first + at + o, &mut numbers[o * columns..][..columns]);
+        }
+        write(sums, x, std::array::from_fn(|o| &numbers[o * columns..][..columns]), at, target);
     }
 }
 

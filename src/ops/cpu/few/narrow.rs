@@ -2,9 +2,10 @@
 //! outputs. Each sum alone would take longer to fold than to make, so sixteen outputs are made at
 //! once.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::AT_ONCE;
+use crate::device::arch;
 use crate::ops::cpu::element::Number;
 use crate::ops::cpu::host_tensor::StoredNumbers;
 use crate::ops::cpu::packed::View;
@@ -20,7 +21,7 @@ pub fn add_narrow(
     first: usize,
     target: &mut [&mut [f32]],
 ) {
-    Arch::new().dispatch(Narrow { hidden, b, rounds, first, target });
+    arch().dispatch(Narrow { hidden, b, rounds, first, target });
 }
 
 struct Narrow<'a, 't, 'r> {

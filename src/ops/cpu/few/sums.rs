@@ -79,23 +79,33 @@ fn dots<S: Simd, N: Number, const ROWS: usize, const FETCHES: bool>(
 ) -> [[f32; AT_ONCE]; ROWS] {
     match S::F32_LANES {
         // Memory comes by itself for one row, which reads all weights in their order.
-        16 if ROWS == 1 => by_output(w, |w| tile::<S, N, 1, ROWS, 1, false>(simd, x, [w])),
+        16 if ROWS == 1 => by_output::<S, N, 1, ROWS, false>(simd, x, w),
         16 => tile::<S, N, 1, ROWS, AT_ONCE, FETCHES>(simd, x, w),
-        8 => by_output(w, |w| tile::<S, N, 2, ROWS, 1, FETCHES>(simd, x, [w])),
-        4 => by_output(w, |w| tile::<S, N, 4, ROWS, 1, FETCHES>(simd, x, [w])),
-        _ => by_output(w, |w| x.map(|x| [fused_dot(x, w)])),
+        8 => by_output::<S, N, 2, ROWS, FETCHES>(simd, x, w),
+        4 => by_output::<S, N, 4, ROWS, FETCHES>(simd, x, w),
+        _ => {
+            let mut sums = [[0.0; AT_ONCE]; ROWS];
+            for (x, sums) in x.iter().zip(&mut sums) {
+                for (w, sum) in w.iter().zip(sums) {
+                    *sum = fused_dot(x, w);
+                }
+            }
+            sums
+        }
     }
 }
 
-/// An output after the other, where registers do not hold more.
+/// An output after the other, where registers do not hold more. No closure gets the output: one that
+/// is not inlined is compiled for any processor, and its instructions become calls.
 #[inline(always)]
-fn by_output<'a, N, const ROWS: usize>(
-    w: [&'a [N]; AT_ONCE],
-    of: impl Fn(&'a [N]) -> [[f32; 1]; ROWS],
+fn by_output<S: Simd, N: Number, const PARTS: usize, const ROWS: usize, const FETCHES: bool>(
+    simd: S,
+    x: [&[f32]; ROWS],
+    w: [&[N]; AT_ONCE],
 ) -> [[f32; AT_ONCE]; ROWS] {
     let mut sums = [[0.0; AT_ONCE]; ROWS];
     for output in 0..AT_ONCE {
-        let of_output = of(w[output]);
+        let of_output = tile::<S, N, PARTS, ROWS, 1, FETCHES>(simd, x, [w[output]]);
         for row in 0..ROWS {
             sums[row][output] = of_output[row][0];
         }
@@ -184,9 +194,10 @@ fn rest(x: &[f32], w: &[impl Number]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use pulp::{Arch, WithSimd};
+    use pulp::WithSimd;
 
     use super::*;
+    use crate::device::arch;
     use crate::random::Stream;
 
     struct All<'a>([&'a [f32]; AT_ONCE], [&'a [f32]; AT_ONCE]);
@@ -207,7 +218,7 @@ mod tests {
         for length in [0, 3, 16, 37, 100] {
             let of = |row: usize| &numbers[row * 100..][..length];
             let (x, w) = (std::array::from_fn(of), std::array::from_fn(|o| of(4 + o)));
-            let found = Arch::new().dispatch(All(x, w));
+            let found = arch().dispatch(All(x, w));
             for (row, sums) in x.iter().zip(found) {
                 for (w, sum) in w.iter().zip(sums) {
                     assert_eq!(sum.to_bits(), fused_dot(row, w).to_bits());

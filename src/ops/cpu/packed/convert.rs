@@ -2,15 +2,16 @@
 
 use std::mem::MaybeUninit;
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
 
 use super::{LANES, View};
+use crate::device::arch;
 use crate::ops::cpu::element::{Format, Group, Number};
 use crate::ops::cpu::transpose::Transpose16x16;
 
 /// Converts numbers.
 pub fn convert<F: Format, N: Number>(source: &[N], target: &mut [F::Stored]) {
-    Arch::new().dispatch(Convert::<F, N> { source, target });
+    arch().dispatch(Convert::<F, N> { source, target });
 }
 
 struct Convert<'a, F: Format, N> {

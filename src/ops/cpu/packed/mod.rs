@@ -5,14 +5,13 @@ mod panels;
 
 use std::mem::MaybeUninit;
 
-use pulp::Arch;
-
 pub use self::convert::convert;
 use self::convert::{PaddedRow, Transpose};
 use self::panels::{OfInner, OfOutputs};
 use super::element::{Format, Number};
 use super::memory::{filled, written};
 use super::transpose::SIDE;
+use crate::device::arch;
 
 /// Outputs of a panel at most: four vectors of AVX-512.
 pub const PANEL: usize = 64;
@@ -71,7 +70,7 @@ impl<F: Format> Left<F> {
         let write = |part: usize, target: &mut [MaybeUninit<F::Stored>]| {
             for (row, target) in target.chunks_exact_mut(stride).enumerate() {
                 let source = source.row(part * part_rows + row);
-                Arch::new().dispatch(PaddedRow::<F, N> { source, target });
+                arch().dispatch(PaddedRow::<F, N> { source, target });
             }
         };
         // SAFETY: parts are whole rows, and `PaddedRow` writes all of each.
@@ -93,7 +92,7 @@ impl<F: Format> Left<F> {
         let write = |number: usize, target: &mut [MaybeUninit<F::Stored>]| {
             let (first, count) = (number * LANES, target.len() / stride);
             let source = source.part((0, source.rows), (first, count));
-            Arch::new().dispatch(Transpose::<F, N> { source, stride, target });
+            arch().dispatch(Transpose::<F, N> { source, stride, target });
         };
         // SAFETY: parts are whole columns, and `Transpose` writes all of each.
         #[expect(unsafe_code)]
@@ -122,6 +121,12 @@ impl<F: Format> Left<F> {
         let stride = data.len() / rows.max(1);
         assert!(data.len() == rows * stride && stride.is_multiple_of(F::GROUP), "whole groups");
         Self { data, rows, stride }
+    }
+
+    /// Rows that follow each other.
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let data = self.data[first * self.stride..(first + count) * self.stride].to_vec();
+        Self { data, rows: count, stride: self.stride }
     }
 
     /// Some of the rows.
@@ -171,7 +176,7 @@ impl<F: Format> PackedRhs<F> {
     pub fn pack_rows<N: Number>(source: View<N>) -> Self {
         Self::with(source.columns, source.rows, |first, width, panel| {
             let rows = source.part((first, width.min(source.rows - first)), (0, source.columns));
-            Arch::new().dispatch(OfOutputs::<F, N> { rows, width, panel });
+            arch().dispatch(OfOutputs::<F, N> { rows, width, panel });
         })
     }
 
@@ -185,7 +190,7 @@ impl<F: Format> PackedRhs<F> {
             let count = width.min(outputs - first);
             let numbers = numbers(first, count);
             let rows = View::new(&numbers, count, inner);
-            Arch::new().dispatch(OfOutputs::<F, f32> { rows, width, panel });
+            arch().dispatch(OfOutputs::<F, f32> { rows, width, panel });
         })
     }
 
@@ -199,7 +204,7 @@ impl<F: Format> PackedRhs<F> {
             let count = width.min(outputs - first);
             let numbers = numbers(first, count);
             let rows = View::new(&numbers, inner, count);
-            Arch::new().dispatch(OfInner::<F, f32> { rows, width, panel });
+            arch().dispatch(OfInner::<F, f32> { rows, width, panel });
         })
     }
 
@@ -208,7 +213,7 @@ impl<F: Format> PackedRhs<F> {
         Self::with(source.rows, source.columns, |first, width, panel| {
             let columns = (first, width.min(source.columns - first));
             let rows = source.part((0, source.rows), columns);
-            Arch::new().dispatch(OfInner::<F, N> { rows, width, panel });
+            arch().dispatch(OfInner::<F, N> { rows, width, panel });
         })
     }
 

@@ -3,25 +3,38 @@
 
 #![allow(unsafe_code)] // vector instructions, behind a check that the processor has them
 
-use super::{ROWS, RowBlock, Tile, TileInput, sweep};
-use crate::device::multiplies_bfloat16;
-use crate::ops::cpu::element::{Bf16, Number};
+use half::bf16;
+
+use super::wide::{self, ROWS, Sums, TileInput};
+use super::{RowBlock, tall};
+use crate::device::{InstructionSet, TileShape};
+use crate::ops::cpu::element::{Bf16, Group, Number};
 use crate::ops::cpu::packed::PANEL;
 
 /// Rows of a product.
 pub(super) fn rows(block: RowBlock<'_, Bf16>) {
+    let shape = block.tile.shape;
     #[cfg(target_arch = "x86_64")]
-    if multiplies_bfloat16() {
-        // SAFETY: the processor has the instructions that `vectors::rows` is compiled for.
-        unsafe { vectors::rows(block) };
-        return;
+    if block.tile.instructions == InstructionSet::Avx512Bf16 {
+        // Panics where the processor has no such instructions.
+        block.tile.instructions.arch();
+        // SAFETY: the processor has the instructions that both are compiled for.
+        return unsafe {
+            match shape {
+                TileShape::Wide => vectors::rows(block),
+                TileShape::Tall => vectors::tall_rows(block),
+            }
+        };
     }
-    sweep(block, twin);
+    match shape {
+        TileShape::Wide => wide::sweep(block, twin),
+        TileShape::Tall => tall::sweep(block, Twin),
+    }
 }
 
 /// A tile in plain code: each pair of products is added to the sum, the second first, as the
 /// instruction does it, apart from its rounding.
-fn twin(parts: &[TileInput<'_, Bf16>], width: usize, begins: bool, sums: &mut Tile) {
+fn twin(parts: &[TileInput<'_, Bf16>], width: usize, begins: bool, sums: &mut Sums) {
     if begins {
         *sums = [[0.0; PANEL]; ROWS];
     }
@@ -38,15 +51,46 @@ fn twin(parts: &[TileInput<'_, Bf16>], width: usize, begins: bool, sums: &mut Ti
     }
 }
 
+/// The same in tiles of more rows and fewer outputs.
+#[derive(Clone, Copy)]
+struct Twin;
+
+impl tall::Tiles<Bf16> for Twin {
+    fn sum(
+        self,
+        parts: &[tall::TileInput<Bf16>],
+        outputs: usize,
+        begins: bool,
+        sums: &mut tall::Sums,
+    ) {
+        if begins {
+            *sums = [[0.0; tall::OUTPUTS]; tall::ROWS];
+        }
+        for part in parts {
+            for (k, factors) in part.rows.chunks_exact(tall::ROWS).enumerate() {
+                let pairs = &part.panel[k * part.width..][..outputs];
+                for (sums, bits) in sums.iter_mut().zip(factors) {
+                    let [first, second] = <[bf16; 2]>::of_bits(*bits);
+                    for (sum, pair) in sums.iter_mut().zip(pairs) {
+                        *sum += second.wide() * pair[1].wide();
+                        *sum += first.wide() * pair[0].wide();
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use std::arch::x86_64::{
-        __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-        _mm512_setzero_ps, _mm512_storeu_ps,
+        __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     use std::mem::transmute;
 
-    use super::{Bf16, ROWS, RowBlock, Tile, TileInput, sweep};
+    use super::wide::{ROWS, Sums, TileInput, sweep};
+    use super::{Bf16, RowBlock, tall};
 
     /// # Safety
     /// The processor must have AVX512-F and AVX512-BF16.
@@ -65,10 +109,96 @@ mod vectors {
         });
     }
 
+    /// The same in tiles of more rows and fewer outputs.
+    ///
+    /// # Safety
+    /// The processor must have AVX512-F and AVX512-BF16.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub unsafe fn tall_rows(block: RowBlock<Bf16>) {
+        tall::sweep(block, Tall(()));
+    }
+
+    /// Tiles of a processor that has the instructions: made by [`tall_rows`] alone.
+    #[derive(Clone, Copy)]
+    struct Tall(());
+
+    impl tall::Tiles<Bf16> for Tall {
+        #[inline(always)]
+        fn sum(
+            self,
+            parts: &[tall::TileInput<Bf16>],
+            outputs: usize,
+            begins: bool,
+            sums: &mut tall::Sums,
+        ) {
+            // SAFETY: there is one of these only where the processor has them.
+            unsafe {
+                match outputs {
+                    tall::OUTPUTS => tall_tile::<2>(parts, begins, sums),
+                    _ => tall_tile::<1>(parts, begins, sums),
+                }
+            }
+        }
+    }
+
+    /// A tile of 14 rows and `V` vectors.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[inline]
+    unsafe fn tall_tile<const V: usize>(
+        parts: &[tall::TileInput<Bf16>],
+        begins: bool,
+        sums: &mut tall::Sums,
+    ) {
+        let mut held = [[_mm512_setzero_ps(); V]; tall::ROWS];
+        if !begins {
+            for row in 0..tall::ROWS {
+                for vector in 0..V {
+                    let sums = &sums[row][vector * 16..][..16];
+                    // SAFETY: there are 16 numbers.
+                    held[row][vector] = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+                }
+            }
+        }
+        for part in parts {
+            let pairs = part.rows.len() / tall::ROWS;
+            let end = pairs.saturating_sub(1) * part.width + V * 16;
+            assert!(pairs == 0 || part.panel.len() >= end, "panels are as deep as rows are long");
+            let (rows, panel) = (part.rows.as_ptr(), part.panel.as_ptr());
+            for k in 0..pairs {
+                let mut numbers: [__m512bh; V] =
+                    // SAFETY: both types are 512 bits of any value.
+                    [unsafe { transmute::<__m512, __m512bh>(_mm512_setzero_ps()) }; V];
+                // SAFETY: the panel holds `V` vectors of 16 pairs in every group, rows a pair of
+                // each (checked above); loads need no alignment; both types are 512 bits of any
+                // value.
+                unsafe {
+                    for (vector, number) in numbers.iter_mut().enumerate() {
+                        let from = panel.add(k * part.width + vector * 16).cast();
+                        *number = transmute::<__m512i, __m512bh>(_mm512_loadu_si512(from));
+                    }
+                    for (row, held) in held.iter_mut().enumerate() {
+                        let pair = rows.add(k * tall::ROWS + row).cast::<i32>().read_unaligned();
+                        let factor: __m512bh = transmute(_mm512_set1_epi32(pair));
+                        for (held, number) in held.iter_mut().zip(numbers) {
+                            *held = _mm512_dpbf16_ps(*held, factor, number);
+                        }
+                    }
+                }
+            }
+        }
+        for row in 0..tall::ROWS {
+            for vector in 0..V {
+                let target = &mut sums[row][vector * 16..][..16];
+                // SAFETY: the target holds 16 numbers.
+                unsafe { _mm512_storeu_ps(target.as_mut_ptr(), held[row][vector]) };
+            }
+        }
+    }
+
     /// A tile of `V` vectors.
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[inline]
-    unsafe fn tile<const V: usize>(parts: &[TileInput<'_, Bf16>], begins: bool, sums: &mut Tile) {
+    unsafe fn tile<const V: usize>(parts: &[TileInput<'_, Bf16>], begins: bool, sums: &mut Sums) {
         let mut held = [[_mm512_setzero_ps(); V]; ROWS];
         if !begins {
             for (held, sums) in held.iter_mut().zip(&*sums) {
@@ -131,7 +261,7 @@ mod tests {
         let left = Left::<Bf16>::of(View::new(&a, 6, 34));
         let right = PackedRhs::<Bf16>::pack_cols(View::new(&b, 34, 64));
         let rows = std::array::from_fn(|row| left.view().row(row));
-        let mut sums = [[0.0; PANEL]; ROWS];
+        let mut sums: Sums = [[0.0; PANEL]; ROWS];
         twin(&[TileInput { rows, panel: right.panel(0, (0, 34)) }], 64, true, &mut sums);
         let ours = product(&[Term { left: left.view(), right: &right }]);
         for (twin, ours) in sums.iter().flatten().zip(&ours) {

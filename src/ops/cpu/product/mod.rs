@@ -1,23 +1,26 @@
 //! Products of matrices: sums of `left · right` with all sums of an output in one order, whatever
-//! the number of threads is.
+//! the number of threads is, and whichever tiles they are made of: `wide` or `tall` ones, as
+//! `choice` has it.
 
 mod bf16;
 mod blocking;
+mod choice;
+mod tall;
+mod wide;
 
 use std::mem::MaybeUninit;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use self::blocking::{PASS, Pass, divided};
-pub use self::blocking::{set_step_depth, step_depth};
+pub use self::blocking::{PASS, set_step_depth, step_depth};
+use self::blocking::{Pass, divided};
+pub use self::choice::chosen_tile;
 use super::element::{Bf16, F32, F32RoundedToBf16, Format, Number};
-use super::packed::{Left, PANEL, PackedRhs, View, width};
+use super::packed::{Left, PANEL, PackedRhs, View};
 use super::target::Target;
+use crate::device::{Tile, TileShape};
 
-/// Rows of the product that are summed at once: with a panel of four vectors, 24 sums are under
-/// way, as many as hide the latency of one and as registers hold.
-pub const ROWS: usize = 6;
 /// Rows of a task at most.
 const TASK_ROWS: usize = 128;
 /// Multiplications below which threads cost more than they bring.
@@ -39,14 +42,6 @@ impl<F: Format> Clone for Term<'_, F> {
 
 impl<F: Format> Copy for Term<'_, F> {}
 
-/// What a tile of the product is summed from: rows of left factors and a panel of right ones.
-pub(super) struct TileInput<'a, F: Format> {
-    /// Inner numbers of each row.
-    pub rows: [&'a [F::Stored]; ROWS],
-    /// `[groups, width]`.
-    pub panel: &'a [F::Group],
-}
-
 /// What products leave out of right factors.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Skipped {
@@ -56,8 +51,8 @@ pub struct Skipped {
     pub inner: usize,
 }
 
-/// Sums of a tile.
-pub(super) type Tile = [[f32; PANEL]; ROWS];
+/// Terms of a sum at most.
+const TERMS: usize = 8;
 
 /// A format that products can be made of.
 pub trait Multiply: Format {
@@ -68,13 +63,13 @@ pub trait Multiply: Format {
 
 impl Multiply for F32 {
     fn rows(block: RowBlock<'_, Self>) {
-        Arch::new().dispatch(block);
+        in_32_bits(block);
     }
 }
 
 impl Multiply for F32RoundedToBf16 {
     fn rows(block: RowBlock<'_, Self>) {
-        Arch::new().dispatch(block);
+        in_32_bits(block);
     }
 }
 
@@ -92,12 +87,19 @@ pub struct RowBlock<'a, F: Format> {
     terms: &'a [Term<'a, F>],
     skipped: Skipped,
     passes: &'a [Pass],
+    tile: Tile,
 }
 
 /// `Σ left · right`, `[rows, outputs]`.
 pub fn product<F: Multiply>(terms: &[Term<F>]) -> Vec<f32> {
+    product_by(choice::tile_for(terms), terms)
+}
+
+/// The same by a tile that the processor has: no bit depends on it, but with bfloat16 on whether
+/// its instructions are used.
+pub fn product_by<F: Multiply>(tile: Tile, terms: &[Term<F>]) -> Vec<f32> {
     let outputs = terms[0].right.outputs();
-    make(terms, outputs, PASS, |room| Target::New(room))
+    make(tile, terms, outputs, PASS, |room| Target::New(room))
 }
 
 /// `Σ left · right`, each sum rounded to the format of factors: to be one itself.
@@ -105,16 +107,16 @@ pub fn factor_product<F: Multiply>(terms: &[Term<F>]) -> Left<F> {
     let (rows, outputs) = (terms[0].left.rows, terms[0].right.outputs());
     if outputs.is_multiple_of(F::GROUP) {
         // In one pass, since what is rounded cannot be added to.
-        return Left::from_numbers(
-            make(terms, outputs, usize::MAX, |room| Target::Factor(room)),
-            rows,
-        );
+        let tile = choice::tile_for(terms);
+        let numbers = make(tile, terms, outputs, usize::MAX, |room| Target::Factor(room));
+        return Left::from_numbers(numbers, rows);
     }
     Left::of(View::new(&product(terms), rows, outputs))
 }
 
 /// The product in new memory, of which `target` makes the kind that it is.
 fn make<F: Multiply, N: Number>(
+    tile: Tile,
     terms: &[Term<F>],
     outputs: usize,
     pass: usize,
@@ -125,12 +127,12 @@ fn make<F: Multiply, N: Number>(
     let passes = passes(terms, pass);
     let mut product = Vec::with_capacity(length);
     let room = &mut product.spare_capacity_mut()[..length];
-    tasks(terms, room, outputs).into_par_iter().for_each(|(first_row, room)| {
-        let passes = passes.as_slice();
-        F::rows(RowBlock { target: target(room), outputs, first_row, terms, skipped, passes });
+    tasks(terms, room, (outputs, tile)).into_par_iter().for_each(|(first_row, room)| {
+        let (target, passes) = (target(room), passes.as_slice());
+        F::rows(RowBlock { target, outputs, first_row, terms, skipped, passes, tile });
     });
-    // SAFETY: tasks are all of the room, and each writes every number of it (`sweep`), since there
-    // is a pass of one step at least, also for no inner numbers (`divided`).
+    // SAFETY: tasks are all of the room, and each writes every number of it (both `sweep`s), since
+    // there is a pass of one step at least, also for no inner numbers (`divided`).
     #[expect(unsafe_code)]
     unsafe {
         product.set_len(length);
@@ -140,11 +142,11 @@ fn make<F: Multiply, N: Number>(
 
 /// Adds the product to `target: [rows, outputs]`.
 pub fn add_product<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
-    let skipped = Skipped::default();
+    let (skipped, tile) = (Skipped::default(), choice::tile_for(terms));
     let (outputs, passes) = plan(target.len(), terms, skipped);
-    tasks(terms, target, outputs).into_par_iter().for_each(|(first_row, target)| {
+    tasks(terms, target, (outputs, tile)).into_par_iter().for_each(|(first_row, target)| {
         let (target, passes) = (Target::Sum(target), passes.as_slice());
-        F::rows(RowBlock { target, outputs, first_row, terms, skipped, passes });
+        F::rows(RowBlock { target, outputs, first_row, terms, skipped, passes, tile });
     });
 }
 
@@ -153,7 +155,7 @@ pub fn add_product<F: Multiply>(target: &mut [f32], terms: &[Term<F>]) {
 fn tasks<'a, F: Format, N>(
     terms: &[Term<F>],
     mut target: &'a mut [N],
-    outputs: usize,
+    (outputs, tile): (usize, Tile),
 ) -> Vec<(usize, &'a mut [N])> {
     let rows = terms[0].left.rows;
     let inner: usize = terms.iter().map(|term| term.left.columns).sum();
@@ -162,8 +164,9 @@ fn tasks<'a, F: Format, N>(
         true => 1,
         false => threads * rows.div_ceil(threads * TASK_ROWS),
     };
-    let tiles = rows.div_ceil(ROWS);
-    let first = |task: usize| (tiles * task / count * ROWS).min(rows);
+    let tile_rows = rows_of(tile.shape);
+    let tiles = rows.div_ceil(tile_rows);
+    let first = |task: usize| (tiles * task / count * tile_rows).min(rows);
     let mut tasks = Vec::with_capacity(count);
     for task in 0..count {
         let part = target.split_off_mut(..(first(task + 1) - first(task)) * outputs);
@@ -179,8 +182,8 @@ fn tasks<'a, F: Format, N>(
 pub fn add_product_here<F: Multiply>(target: &mut [f32], terms: &[Term<F>], skipped: Skipped) {
     if !target.is_empty() {
         let (outputs, passes) = plan(target.len(), terms, skipped);
-        let (target, passes) = (Target::Sum(target), passes.as_slice());
-        F::rows(RowBlock { target, outputs, first_row: 0, terms, skipped, passes });
+        let (target, passes, tile) = (Target::Sum(target), passes.as_slice(), choice::tile_here());
+        F::rows(RowBlock { target, outputs, first_row: 0, terms, skipped, passes, tile });
     }
 }
 
@@ -192,18 +195,37 @@ pub fn product_here<F: Multiply>(
     terms: &[Term<F>],
     skipped: Skipped,
 ) {
+    product_here_by(choice::tile_here(), target, outputs, terms, skipped);
+}
+
+fn product_here_by<F: Multiply>(
+    tile: Tile,
+    target: &mut Vec<f32>,
+    outputs: usize,
+    terms: &[Term<F>],
+    skipped: Skipped,
+) {
     let length = terms[0].left.rows * outputs;
     target.clear();
     target.reserve(length);
     let (_, passes) = plan(length, terms, skipped);
     if length > 0 {
         let target = Target::New(&mut target.spare_capacity_mut()[..length]);
-        F::rows(RowBlock { target, outputs, first_row: 0, terms, skipped, passes: &passes });
+        let passes = passes.as_slice();
+        F::rows(RowBlock { target, outputs, first_row: 0, terms, skipped, passes, tile });
     }
-    // SAFETY: `sweep` wrote every number.
+    // SAFETY: either `sweep` wrote every number.
     #[expect(unsafe_code)]
     unsafe {
         target.set_len(length);
+    }
+}
+
+/// Rows of a tile.
+fn rows_of(shape: TileShape) -> usize {
+    match shape {
+        TileShape::Wide => wide::ROWS,
+        TileShape::Tall => tall::ROWS,
     }
 }
 
@@ -237,62 +259,9 @@ fn check<F: Format>(terms: &[Term<F>], outputs: usize, skipped: Skipped) {
     }
 }
 
-/// Calls `tile` for every tile, and puts its sums where they belong. `tile` is told whether its
-/// sums begin; they go on from those that it is given otherwise.
-///
-/// A pass of one step needs no memory beside the target. Where a pass has several, all rows go
-/// through a step before the next: its panel is read from the first-level cache for all of them,
-/// and what is summed so far waits beside it.
-#[inline(always)]
-pub(super) fn sweep<F: Format>(
-    block: RowBlock<'_, F>,
-    mut tile: impl FnMut(&[TileInput<'_, F>], usize, bool, &mut Tile),
-) {
-    const TERMS: usize = 8;
-    let RowBlock { mut target, outputs, first_row, terms, skipped, passes } = block;
-    let rows = target.len() / outputs;
-    let most = passes.iter().map(Vec::len).max().unwrap_or(0);
-    let mut one = [[0.0; PANEL]; ROWS];
-    let mut waiting = vec![one; if most > 1 { rows.div_ceil(ROWS) } else { 0 }];
-    for pass in passes {
-        for panel in 0..outputs.div_ceil(PANEL) {
-            let count = PANEL.min(outputs - panel * PANEL);
-            for (number, step) in pass.iter().enumerate() {
-                assert!(step.len() <= TERMS, "a sum has at most {TERMS} terms");
-                let mut parts: [TileInput<F>; TERMS] =
-                    std::array::from_fn(|_| TileInput { rows: [&[]; ROWS], panel: &[] });
-                for (part, piece) in parts.iter_mut().zip(step) {
-                    let inner = (piece.inner.0 + skipped.inner, piece.inner.1 + skipped.inner);
-                    let panel = panel + skipped.outputs / PANEL;
-                    part.panel = terms[piece.term].right.panel(panel, inner);
-                }
-                let ends = number + 1 == pass.len();
-                for row in (0..rows).step_by(ROWS) {
-                    for (part, piece) in parts.iter_mut().zip(step) {
-                        let left = &terms[piece.term].left;
-                        for (i, numbers) in part.rows.iter_mut().enumerate() {
-                            // Rows beyond the last are the last again, and go nowhere.
-                            let row = left.row(first_row + (row + i).min(rows - 1));
-                            *numbers = &row[piece.inner.0..piece.inner.1];
-                        }
-                    }
-                    let sums = waiting.get_mut(row / ROWS).unwrap_or(&mut one);
-                    tile(&parts[..step.len()], width(outputs, panel), number == 0, sums);
-                    if ends {
-                        for (i, sums) in sums.iter().take(rows - row).enumerate() {
-                            let at = (row + i) * outputs + panel * PANEL;
-                            // A length that is known is copied without a loop.
-                            match count {
-                                PANEL => target.put(at, sums),
-                                count => target.put(at, &sums[..count]),
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        target = target.written();
-    }
+/// In 32 bits, with the instructions that a block asks for.
+fn in_32_bits<F: Format<Stored = f32, Group = f32>>(block: RowBlock<F>) {
+    block.tile.instructions.arch().dispatch(block);
 }
 
 impl<F: Format<Stored = f32, Group = f32>> WithSimd for RowBlock<'_, F> {
@@ -300,59 +269,10 @@ impl<F: Format<Stored = f32, Group = f32>> WithSimd for RowBlock<'_, F> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        sweep(self, |parts, width, begins, sums| match S::F32_LANES {
-            16 => match width / 16 {
-                4 => tile::<S, F, 4>(simd, parts, (width, 0), begins, sums),
-                3 => tile::<S, F, 3>(simd, parts, (width, 0), begins, sums),
-                2 => tile::<S, F, 2>(simd, parts, (width, 0), begins, sums),
-                _ => tile::<S, F, 1>(simd, parts, (width, 0), begins, sums),
-            },
-            8 => (0..width).step_by(16).for_each(|at| {
-                tile::<S, F, 2>(simd, parts, (width, at), begins, sums);
-            }),
-            4 => (0..width).step_by(16).for_each(|at| {
-                tile::<S, F, 4>(simd, parts, (width, at), begins, sums);
-            }),
-            _ => (0..width).step_by(S::F32_LANES).for_each(|at| {
-                tile::<S, F, 1>(simd, parts, (width, at), begins, sums);
-            }),
-        });
-    }
-}
-
-/// `V` vectors of a panel of `width` outputs, from `at` on.
-#[inline(always)]
-fn tile<S: Simd, F: Format<Stored = f32, Group = f32>, const V: usize>(
-    simd: S,
-    parts: &[TileInput<'_, F>],
-    (width, at): (usize, usize),
-    begins: bool,
-    sums: &mut Tile,
-) {
-    let mut held = [[simd.splat_f32s(0.0); V]; ROWS];
-    if !begins {
-        for (held, sums) in held.iter_mut().zip(&*sums) {
-            let sums = S::as_simd_f32s(&sums[at..at + V * S::F32_LANES]).0;
-            held.copy_from_slice(sums);
+        match self.tile.shape {
+            TileShape::Wide => wide::rows(simd, self),
+            TileShape::Tall => tall::rows(simd, self),
         }
-    }
-    for part in parts {
-        let inner = part.panel.len() / width;
-        let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &part.rows[row][..inner]);
-        for (k, numbers) in part.panel.chunks_exact(width).enumerate() {
-            let numbers = S::as_simd_f32s(&numbers[at..at + V * S::F32_LANES]).0;
-            let numbers: [S::f32s; V] = std::array::from_fn(|vector| numbers[vector]);
-            for (row, held) in rows.iter().zip(&mut held) {
-                let factor = simd.splat_f32s(row[k]);
-                for (held, number) in held.iter_mut().zip(numbers) {
-                    *held = simd.mul_add_f32s(factor, number, *held);
-                }
-            }
-        }
-    }
-    for (held, sums) in held.iter().zip(sums) {
-        let targets = S::as_mut_simd_f32s(&mut sums[at..at + V * S::F32_LANES]).0;
-        targets.copy_from_slice(held);
     }
 }
 

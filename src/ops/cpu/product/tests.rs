@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::*;
+use crate::device::InstructionSet;
 use crate::ops::cpu::element::Number;
 use crate::ops::cpu::packed::Left;
 use crate::random::Stream;
@@ -120,10 +121,15 @@ fn right_factors_may_be_longer_and_wider() {
     let terms = [Term { left: left.view(), right: &right }];
     for (skip_outputs, skip_inner, outputs) in [(0, 0, 128), (64, 4, 64), (128, 30, 72)] {
         let skipped = Skipped { outputs: skip_outputs, inner: skip_inner };
-        product_here(&mut part, outputs, &terms, skipped);
         let rows = b.chunks(200).skip(skip_inner).take(20);
         let b: Vec<f32> = rows.flat_map(|row| row[skip_outputs..][..outputs].to_vec()).collect();
-        near("part", &part, &reference::<F32>(&a, &b, [10, 20, outputs]), 20);
+        let wanted = reference::<F32>(&a, &b, [10, 20, outputs]);
+        for tile in Tile::supported() {
+            product_here_by(tile, &mut part, outputs, &terms, skipped);
+            near(tile.name(), &part, &wanted, 20);
+        }
+        product_here(&mut part, outputs, &terms, skipped);
+        near("part", &part, &wanted, 20);
     }
 }
 
@@ -148,6 +154,67 @@ fn the_depth_of_steps_changes_no_bit() {
         assert!(bits::<Bf16>(depth) == bits::<Bf16>(2048), "{depth}");
     }
     set_step_depth(by_processor);
+}
+
+/// What is asked of a tile: sums in passes and steps, of two terms, and of rounded factors.
+fn bits_by<F: Multiply>(tile: Tile, [rows, inner, outputs]: [usize; 3]) -> Vec<u32> {
+    let (a, b) = (random(rows * inner, "a"), random(inner * outputs, "b"));
+    let left = Left::<F>::of(View::new(&a, rows, inner));
+    let right = PackedRhs::<F>::pack_cols(View::new(&b, inner, outputs));
+    let term = Term { left: left.view(), right: &right };
+    let mut all = product_by(tile, &[term, term]);
+    if outputs.is_multiple_of(F::GROUP) {
+        let factor = make(tile, &[term], outputs, usize::MAX, |room| Target::Factor(room));
+        all.extend(factor.into_iter().map(|number: F::Stored| number.wide()));
+    }
+    all.into_iter().map(f32::to_bits).collect()
+}
+
+/// Sizes of [`SIZES`], and rows and outputs around those of tall tiles.
+fn sizes_of_tiles() -> Vec<[usize; 3]> {
+    let more =
+        [[14, 32, 64], [15, 33, 32], [13, 2100, 31], [29, 40, 100], [43, 17, 96], [4, 0, 40]];
+    SIZES.into_iter().chain(more).collect()
+}
+
+/// Instructions differ in how many numbers they take at once, tiles in what is summed beside what:
+/// each sum is made in one order.
+#[test]
+fn tiles_and_instructions_change_no_bit_in_32_bits() {
+    let tiles = Tile::supported();
+    for size in sizes_of_tiles() {
+        let single = bits_by::<F32>(tiles[0], size);
+        let rounded = bits_by::<F32RoundedToBf16>(tiles[0], size);
+        for tile in &tiles[1..] {
+            let what = format!("{} beside {}, {size:?}", tile.name(), tiles[0].name());
+            assert!(bits_by::<F32>(*tile, size) == single, "{what}");
+            assert!(bits_by::<F32RoundedToBf16>(*tile, size) == rounded, "{what}, rounded");
+        }
+    }
+}
+
+/// The instruction for bfloat16 rounds as no other does; what is summed beside what changes no bit
+/// with it, and none without.
+#[test]
+fn tiles_change_no_bit_in_bfloat16() {
+    for size in sizes_of_tiles() {
+        let (inner, mut all) = (size[1], Vec::new());
+        for rounds in [false, true] {
+            let of = |tile: &Tile| (tile.instructions == InstructionSet::Avx512Bf16) == rounds;
+            let tiles: Vec<Tile> = Tile::supported().into_iter().filter(of).collect();
+            let found: Vec<_> = tiles.iter().map(|tile| bits_by::<Bf16>(*tile, size)).collect();
+            assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{tiles:?}, {size:?}");
+            all.extend(found.into_iter().next());
+        }
+        // Of sums alone: how a factor is rounded may turn around.
+        let sums = size[0] * size[2];
+        for pair in all.windows(2) {
+            for (a, b) in pair[0][..sums].iter().zip(&pair[1][..sums]) {
+                let difference = (f32::from_bits(*a) - f32::from_bits(*b)).abs();
+                assert!(difference < 1e-5 * (1.0 + inner as f32), "{difference} in {size:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -18,8 +18,9 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use self::tiles::{COLUMNS, ROWS, STRIDE, UNITS};
-use super::launch::empty;
+use super::launch::{bytes, empty, moves};
 use super::{cube, plain};
+use crate::device;
 use crate::ops::{AttentionConfig, indices};
 
 /// What the kernels know when they are made.
@@ -65,6 +66,12 @@ impl Layout {
         self.length.div_ceil(ROWS)
     }
 
+    /// Operations of a product of queries and keys, or of weights and values, as of rows that are
+    /// one document each.
+    fn product_flops(&self) -> usize {
+        2 * self.rows * pairs(self.length, self.window) * self.wide()
+    }
+
     /// Where [`seen`] has the first key of each tile of queries.
     fn first_keys(&self) -> usize {
         self.rows * self.length
@@ -74,6 +81,12 @@ impl Layout {
     fn last_queries(&self) -> usize {
         self.first_keys() + self.rows * self.query_tiles()
     }
+}
+
+/// Pairs of a query and a key that it sees, in a document of so many tokens.
+fn pairs(length: usize, window: usize) -> usize {
+    let window = window.min(length);
+    window * (window + 1) / 2 + (length - window) * window
 }
 
 /// Whether a device has the room in workgroups that they take.
@@ -144,13 +157,14 @@ pub fn forward(
 ) -> Tensor<2> {
     let (qkv, of) = (into_contiguous(cube(qkv)), Layout::of(config, rows));
     let mixed = empty(&qkv, [of.rows * of.length, config.query_width()], DType::F32);
-    let client = qkv.client.clone();
+    let (client, seen) = (qkv.client.clone(), integers(seen));
+    moves("FusedAttention", &[&qkv, &seen], &[&mixed], 2 * of.product_flops());
     forward::fused_attention::launch(
         &client,
         tiles(of, of.heads),
         units(),
         qkv.into_buffer_arg(),
-        integers(seen).into_buffer_arg(),
+        seen.into_buffer_arg(),
         mixed.clone().into_buffer_arg(),
         config.scale,
         config.soft_cap.unwrap_or(1.0),
@@ -172,6 +186,11 @@ pub fn backward(
     let d_qkv = empty(&qkv, [of.rows * of.length, of.stride()], DType::F32);
     let of_queries = empty(&qkv, [2 * of.rows * of.length * of.heads], DType::F32);
     let (client, cap) = (qkv.client.clone(), config.soft_cap.unwrap_or(1.0));
+    // Each writes its part of the gradient.
+    let of_queries_alone = 4 * of.rows * of.length * of.wide();
+    let read = bytes(&qkv) + bytes(&d) + bytes(&seen);
+    let written = bytes(&of_queries) + of_queries_alone;
+    device::launching("FusedAttentionQueries", read + written, 5 * of.product_flops());
     backward::fused_attention_queries::launch(
         &client,
         tiles(of, of.heads),
@@ -185,6 +204,9 @@ pub fn backward(
         cap,
         of,
     );
+    let written = bytes(&d_qkv) - of_queries_alone;
+    let moved = read + bytes(&of_queries) + written;
+    device::launching("FusedAttentionKeys", moved, 4 * of.product_flops());
     backward::fused_attention_keys::launch(
         &client,
         tiles(of, of.kv_heads),

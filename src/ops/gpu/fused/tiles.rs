@@ -5,7 +5,7 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 /// Rows of a tile.
-pub(super) const ROWS: usize = 64;
+pub(super) const ROWS: usize = crate::ops::options::ATTENTION_TILE;
 /// Columns of a tile, and what is summed over at once.
 pub(super) const COLUMNS: usize = 32;
 /// Numbers between rows in shared memory: units of a column are at different banks.

@@ -7,17 +7,35 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
-use cubecl::ir::ElemType;
+use cubecl::ir::features::TypeUsage;
+use cubecl::ir::{ElemType, FloatKind};
 use cubek::matmul::definition::MatmulElems;
 use cubek::matmul::launch::launch_ref;
 use cubek::matmul::multi_level::Strategy as Levels;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 
-use super::launch::elem;
+/// What kernels call a format.
+pub fn elem(format: DType) -> ElemType {
+    ElemType::Float(match format {
+        DType::F16 => FloatKind::F16,
+        DType::BF16 => FloatKind::BF16,
+        _ => FloatKind::F32,
+    })
+}
+
+/// Says what a product `[.., m, k] · [.., k, n]` with results of 32 bits moves and computes.
+pub fn multiplies(a: &CubeTensor, b: &CubeTensor) {
+    let bytes = |x: &CubeTensor| x.meta.num_elements() * x.dtype.size();
+    let (last, inner) = (a.meta.shape().num_dims() - 1, a.meta.shape());
+    let inner = inner[last].max(1);
+    let results = a.meta.num_elements() / inner * b.meta.shape()[last];
+    let moved = bytes(a) + bytes(b) + DType::F32.size() * results;
+    super::launching("MatmulEntry", moved, 2 * results * inner);
+}
 
 /// Kernels in the order in which they are tried: those with the units that multiply matrices, then
-/// those that need none.
+/// those that need none, and that take no factors that are only converted.
 fn strategies() -> [Strategy; 2] {
     [
         Strategy::MultiLevel(Levels::SimpleCyclicCmma(Default::default())),
@@ -42,8 +60,9 @@ fn formats(a: ElemType, b: ElemType, factors: ElemType) -> MatmulElems {
 }
 
 /// `a · b` for `a: [.., m, k]` and `b: [.., k, n]` of the same batches, in f32.
-pub(in crate::ops) fn product(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
+pub fn product(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
     if let Some(out) = rounded_as_loaded(&a, &b, factors) {
+        multiplies(&a, &b);
         return out;
     }
     let half = match factors {
@@ -55,19 +74,23 @@ pub(in crate::ops) fn product(a: CubeTensor, b: CubeTensor, factors: DType) -> C
         false => CubeBackend::float_cast(x, half),
     };
     let (a, b) = (rounded(a), rounded(b));
+    multiplies(&a, &b);
+    let wide = |x| CubeBackend::float_cast(x, FloatDType::F32);
+    // Vulkan converts bfloat16, and computes with it in units for matrices alone.
+    let usage = a.client.properties().type_usage(elem(factors));
+    if !usage.contains(TypeUsage::Arithmetic) {
+        return CubeBackend::float_matmul(wide(a), wide(b));
+    }
     let strategy = MatmulStrategy::default();
     match matmul(a.clone(), b.clone(), None, strategy, DType::F32) {
         Ok(product) => product,
         // No kernel for these sizes: slower, and as exact.
-        Err(_) => {
-            let wide = |x| CubeBackend::float_cast(x, FloatDType::F32);
-            CubeBackend::float_matmul(wide(a), wide(b))
-        }
+        Err(_) => CubeBackend::float_matmul(wide(a), wide(b)),
     }
 }
 
 /// None where no kernel takes them so.
-fn rounded_as_loaded(a: &CubeTensor, b: &CubeTensor, factors: DType) -> Option<CubeTensor> {
+pub fn rounded_as_loaded(a: &CubeTensor, b: &CubeTensor, factors: DType) -> Option<CubeTensor> {
     let (mut dims, rank) = (a.meta.shape().to_vec(), a.meta.shape().num_dims());
     if dims[..rank - 2] != b.meta.shape()[..rank - 2] {
         return None;
