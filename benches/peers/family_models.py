@@ -22,9 +22,13 @@ FAMILIES = {
     "qwen2": {},
     "qwen3": dict(head_dim=128, num_attention_heads=8, num_key_value_heads=4),
     "mistral": dict(sliding_window=None),
+    "ministral3": dict(head_dim=64),
     "smollm3": {},
     "granite": dict(attention_multiplier=0.015625, embedding_multiplier=12.0,
                     residual_multiplier=0.22, logits_scaling=8.0),
+    "granite_swa": dict(
+        attention_multiplier=0.015625, embedding_multiplier=12.0, residual_multiplier=0.22,
+        logits_scaling=8.0, sliding_window=256, layer_types=[FULL, SLIDING] * 5),
     "granitemoehybrid": dict(
         attention_multiplier=0.015625, embedding_multiplier=12.0, residual_multiplier=0.22,
         logits_scaling=8.0, layer_types=[FULL] * 10, num_local_experts=0, num_experts_per_tok=0,
@@ -38,6 +42,9 @@ FAMILIES = {
         GEMMA, global_head_dim=256, num_kv_shared_layers=4, hidden_size_per_layer_input=128,
         vocab_size_per_layer_input=49152, use_double_wide_mlp=True,
         layer_types=[SLIDING, SLIDING, SLIDING, SLIDING, FULL] * 2),
+    "gemma4_unified_text": dict(
+        GEMMA, global_head_dim=256, attention_k_eq_v=True, num_global_key_value_heads=1,
+        hidden_size_per_layer_input=0, layer_types=[SLIDING, SLIDING, SLIDING, SLIDING, FULL] * 2),
     "qwen3_5_text": dict(
         head_dim=256, num_attention_heads=4, num_key_value_heads=2, linear_num_key_heads=8,
         linear_num_value_heads=8, linear_key_head_dim=128, linear_value_head_dim=128,

@@ -106,7 +106,7 @@ impl StateStore {
 
 const LESS: &str = "make room, or leave the state in memory (`train.optimizer_offload = \"none\"`)";
 
-/// What is kept for a parameter, of one kind. What is copied refers to the same numbers, which
+/// The same where the device has none of it. What is copied refers to the same numbers, which
 /// nothing writes over: an update makes new ones.
 #[derive(Debug, Clone)]
 pub enum StoredState {

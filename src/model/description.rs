@@ -29,17 +29,15 @@ pub use router::{RouterDescription, RouterWeights};
 pub use stacked::{Arrangement, StackedTensor, stack_shapes, stack_specs, stacked_numbers};
 pub use stored::{StoredLayout, StoredTensor, StoredTensors, turned, whole_place};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::CheckpointNames;
+use super::names::{CheckpointNames, LM_HEAD};
 use crate::ops::{Activation, AttentionConfig, Frequencies, LogitConfig, QueryScale, RopeScaling};
 use crate::weights::Element;
 use crate::weights::ggml::TensorType;
 
 /// Path of the embedding in most checkpoints.
 pub const EMBEDDING: &str = CheckpointNames::USUAL.embedding;
-/// Path of an untied output projection.
-pub const LM_HEAD: &str = "lm_head.weight";
 /// Path of the layer that scores labels in its place.
 pub const SCORE: &str = "score.weight";
 
@@ -56,6 +54,8 @@ pub struct Description {
     pub positions_max: usize,
     /// What embeddings are multiplied with.
     pub embedding_scale: f32,
+    /// The token whose row of the embedding lookups do not train.
+    pub padding: Option<u32>,
     /// The decoder layers, in order.
     pub layers: Vec<LayerDescription>,
     /// Inputs that each layer has of its own, if they have some.
@@ -310,6 +310,14 @@ impl Description {
             let experts = layer.residuals.iter().filter_map(|part| part.block.experts());
             experts.map(|of| format!("{}.{}", layer.path, of.router.scores.name))
         })
+    }
+
+    /// Takes the output projection for the embedding that it is, where files have that alone, by
+    /// the names of all that they have.
+    pub fn fit_names<'a>(&mut self, in_files: impl Iterator<Item = &'a str>) {
+        let paths: BTreeSet<_> = in_files.filter_map(|name| self.names.path_of(name)).collect();
+        let alone = paths.contains(LM_HEAD) && !paths.contains(self.names.embedding);
+        self.names.as_head = self.tied && alone;
     }
 
     /// Every weight, with its dimensions.

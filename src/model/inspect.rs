@@ -75,13 +75,15 @@ pub fn inspect_for(directory: &Path, labels: Option<usize>) -> Result<Inspected>
         config.score(labels)?;
     }
     let mut description = families::describe(&config)?;
+    let headers = Headers::read(directory)?;
+    description.fit_names(headers.names());
     let names = description.names;
-    let headers = Headers::read(directory)?.renamed(|name| names.path_of(name))?.joined()?;
-    let experts_apart = description
-        .stacked_expert()
-        .is_some_and(|(all, one)| headers.get(&all).is_none() && headers.get(&one).is_some());
-    if experts_apart {
-        description = description.with_experts_apart();
+    let headers = headers.renamed(|name| names.path_of(name))?.joined()?;
+    let other_experts = description
+        .first_expert()
+        .is_some_and(|(one, other)| headers.get(&one).is_none() && headers.get(&other).is_some());
+    if other_experts {
+        description = description.with_other_experts();
     }
     // Shapes first: what is compared after that is as large as the files are.
     let mut needed = description.tensors();
@@ -99,8 +101,8 @@ pub fn inspect_for(directory: &Path, labels: Option<usize>) -> Result<Inspected>
     {
         config.untie();
         description = families::describe(&config)?;
-        if experts_apart {
-            description = description.with_experts_apart();
+        if other_experts {
+            description = description.with_other_experts();
         }
     }
     for (name, state) in headers.coded() {

@@ -34,7 +34,7 @@ pub use build::{
 };
 pub use config::{ModelJson, TIED};
 pub use context::{OutputRows, PassContext};
-pub use description::{Description, EMBEDDING, LM_HEAD, SCORE};
+pub use description::{Description, EMBEDDING, SCORE};
 pub use dropout::Dropout;
 pub use generate::{
     Completion, Generation, TextInProgress, generate, generate_all, generate_groups, texts_at_once,
@@ -44,7 +44,7 @@ pub use inspect::{Inspected, inspect, inspect_for};
 pub use layer::{Cache, Layer, LayerCache, LayerSaved};
 pub use layer_inputs::LayerInputs;
 pub use linear::{AdapterBranch, Linear, Matrix};
-pub use names::CheckpointNames;
+pub use names::{CheckpointNames, LM_HEAD};
 pub use noise::EmbeddingNoise;
 pub use parameter::{Parameter, Visitor, count_trainable};
 pub use sampling::{Filters, Sampling};
@@ -94,7 +94,8 @@ impl Model {
     pub fn build(description: Description, weights: &mut WeightSource) -> Result<Self> {
         let (table, ropes) = ([description.vocabulary, description.hidden], description.ropes());
         let matrix = weights.table(description.names.embedding, table)?;
-        let embedding = Embedding { matrix, scale: description.embedding_scale };
+        let Description { embedding_scale: scale, padding, .. } = description;
+        let embedding = Embedding { matrix, scale, padding };
         let layers = description.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
         let layers = layers.collect::<Result<_>>()?;
         let layer_inputs = description.layer_inputs.as_ref();

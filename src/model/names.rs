@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+/// Path of an untied output projection.
+pub const LM_HEAD: &str = "lm_head.weight";
+
 /// Names of a checkpoint. Tensors have the paths of their modules, as PEFT has them too, except
 /// where files have other names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,9 @@ pub struct CheckpointNames {
     /// Layers from this one on see keys and values of earlier ones: what files hold of their own is
     /// not loaded, and stays as it is.
     pub keys_end: Option<usize>,
+    /// Whether files have the embedding under the name of the output projection alone, which it is,
+    /// as savers leave it that write every tensor once.
+    pub as_head: bool,
 }
 
 /// What a layer without keys and values of its own has no use for.
@@ -39,6 +45,7 @@ impl CheckpointNames {
         ],
         others: &[],
         keys_end: None,
+        as_head: false,
     };
 
     /// Those of a decoder in a checkpoint that reads images, too. Module paths are those of
@@ -53,6 +60,7 @@ impl CheckpointNames {
         ],
         others: &["vision_tower", "multi_modal_projector"],
         keys_end: None,
+        as_head: false,
     };
 
     /// Those of a decoder in a checkpoint that holds more, where files have the names of modules.
@@ -82,6 +90,9 @@ impl CheckpointNames {
             .iter()
             .find_map(|(begin, here)| name.strip_prefix(begin).map(|rest| format!("{here}{rest}")));
         let path = renamed.unwrap_or_else(|| name.to_owned());
+        if self.as_head && path == LM_HEAD {
+            return Some(self.embedding.to_owned());
+        }
         (!self.is_unused(&path)).then_some(path)
     }
 

@@ -10,10 +10,7 @@ impl Model {
     pub fn sharing(&self) -> Self {
         let Head { norm, matrix, config } = &self.head;
         Self {
-            embedding: Embedding {
-                matrix: self.embedding.matrix.sharing(),
-                scale: self.embedding.scale,
-            },
+            embedding: Embedding { matrix: self.embedding.matrix.sharing(), ..self.embedding },
             layer_inputs: self.layer_inputs.as_ref().map(super::LayerInputs::sharing),
             // Nothing of them is a leaf of a tape, since nothing is trained.
             layers: self.layers.iter().map(Layer::tracked).collect(),

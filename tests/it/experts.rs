@@ -185,7 +185,7 @@ fn adapters_of_experts_beside_other_blocks_merge_into_the_tensors_of_the_base() 
         (config, description)
     });
     // As transformers writes it: a tensor for each expert.
-    let apart = (qwen.0.clone(), qwen.1.clone().with_experts_apart());
+    let apart = (qwen.0.clone(), qwen.1.clone().with_other_experts());
     assert!(apart.1.tensors().len() > qwen.1.tensors().len());
     for (config, description) in [qwen, apart, gemma, lfm] {
         let run = checkpoint_of(&config, &description);
@@ -204,6 +204,53 @@ fn adapters_of_experts_beside_other_blocks_merge_into_the_tensors_of_the_base() 
         assert_eq!(run.answer("merged"), run.answer(artifact));
         assert_ne!(run.answer("merged"), run.answer("mixture"));
     }
+}
+
+/// transformers has them so in memory since version 5, and some files have them as they are there.
+#[test]
+fn experts_of_qwen3_in_one_tensor_are_those_with_a_tensor_each() {
+    let run = checkpoint(&qwen3_moe());
+    let answer = run.answer("mixture");
+    let each = tensors(&run, "mixture", FILE);
+    let (experts, others): (Vec<_>, Vec<_>) =
+        each.iter().partition(|(name, _)| name.contains(".experts."));
+    let mut all: BTreeMap<String, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
+    for (name, tensor) in others {
+        all.insert(name.clone(), (tensor.shape.clone(), values(tensor)));
+    }
+    // `down`, `gate`, `up` of each expert, in the order of their names.
+    for of_expert in experts.chunks(3) {
+        let (layer, _) = of_expert[0].0.split_once(".experts.").unwrap();
+        let of = |place: usize| (&of_expert[place].1.shape, values(of_expert[place].1));
+        let [down, gate, up] = [of(0), of(1), of(2)];
+        let gate_up = (vec![0, 2 * gate.0[0], gate.0[1]], [gate.1, up.1].concat());
+        let down = (vec![0, down.0[0], down.0[1]], down.1);
+        for (name, (shape, values)) in [("gate_up_proj", gate_up), ("down_proj", down)] {
+            let stacked = all.entry(format!("{layer}.experts.{name}")).or_insert((shape, vec![]));
+            stacked.0[0] += 1;
+            stacked.1.extend(values);
+        }
+    }
+    let spec = |(name, (shape, _)): (&String, &(Vec<usize>, Vec<f32>))| TensorSpec {
+        name: name.clone(),
+        element: Element::F32,
+        shape: shape.clone(),
+    };
+    let specs = all.iter().map(spec).collect();
+    write_safetensors(&run.path("mixture").join(FILE), specs, &BTreeMap::new(), |spec| {
+        Ok(all[&spec.name].1.clone())
+    })
+    .unwrap();
+    assert_eq!(run.answer("mixture"), answer);
+    run.succeeds(&["train", "adapter.toml", "--quiet"]);
+    let artifact = "checkpoints/adapter/artifact";
+    run.succeeds(&["merge", artifact, "--out", "merged"]);
+    let learnt = changed(&run, "merged");
+    assert_eq!(learnt.iter().filter(|name| name.contains(".experts.")).count(), 2 * 2);
+    assert_eq!(run.answer("merged"), run.answer(artifact));
+    let export = ["export", "mixture", "--type", "f32", "--no-sign", "--out", "out"];
+    run.succeeds(&export);
+    assert_eq!(run.answer("out/out-F32.gguf"), answer);
 }
 
 /// llama.cpp reads such files, too (`tests/reference/gguf_check.py families`).
@@ -241,9 +288,13 @@ fn gguf_files_of_mixtures_are_the_models_that_they_were_made_of() {
     }
 }
 
-fn numbers(tensor: &OwnedTensor) -> Vec<f64> {
+fn values(tensor: &OwnedTensor) -> Vec<f32> {
     let bytes = tensor.bytes.chunks_exact(4);
-    bytes.map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+    bytes.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+fn numbers(tensor: &OwnedTensor) -> Vec<f64> {
+    values(tensor).into_iter().map(f64::from).collect()
 }
 
 /// `W + 2·B·A` of the tensors that are in files, added up by hand: `lora_alpha / r` is 2.
@@ -407,7 +458,7 @@ hint: add a `[lora]` section, or take the same model in bfloat16 as `model.base`
 fn experts_that_are_left_on_disk_give_the_same_adapters() {
     let describe =
         |config: &Value| families::describe(&ModelJson::from_value(config.clone())).unwrap();
-    let apart = describe(&qwen3_5_moe()).with_experts_apart();
+    let apart = describe(&qwen3_5_moe()).with_other_experts();
     let all = [gpt_oss(json!({})), gemma4_moe(), lfm2_moe()].map(|it| (describe(&it), it));
     let all = all.into_iter().chain([(apart, qwen3_5_moe()), (describe(&mxfp4()), mxfp4())]);
     for (description, config) in all {

@@ -28,15 +28,18 @@ fn results() -> Value {
     serde_json::from_str(&fs::read_to_string(repository("docs/models.json")).unwrap()).unwrap()
 }
 
-/// Families with stored cases.
-fn families() -> BTreeSet<String> {
-    let entries = fs::read_dir(repository("tests/reference/families")).unwrap();
-    let family = |entry: std::io::Result<fs::DirEntry>| {
+/// Families with stored cases, and the text models of those that are nested: these alone are
+/// trained.
+fn families() -> BTreeMap<String, BTreeSet<String>> {
+    let mut families = BTreeMap::<_, BTreeSet<_>>::new();
+    for entry in fs::read_dir(repository("tests/reference/families")).unwrap() {
         let case: Value =
             serde_json::from_str(&fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
-        case["config"]["model_type"].as_str().unwrap().to_owned()
-    };
-    entries.map(family).collect()
+        let kind = |config: &Value| config["model_type"].as_str().map(str::to_owned);
+        let texts = families.entry(kind(&case["config"]).unwrap()).or_default();
+        texts.extend(kind(&case["config"]["text_config"]));
+    }
+    families
 }
 
 /// The dictionary of the script: the test of each column, which goes through every stored case.
@@ -58,7 +61,7 @@ fn tests_of_columns() -> BTreeMap<&'static str, &'static str> {
     ])
 }
 
-fn cell(column: &str, family: &str, results: &Value) -> String {
+fn cell(column: &str, family: &str, texts: &BTreeSet<String>, results: &Value) -> String {
     let named = |families: &Value| {
         let families = families.as_array().into_iter().flatten();
         let named = families.filter_map(Value::as_str).any(|one| one == family);
@@ -69,6 +72,11 @@ fn cell(column: &str, family: &str, results: &Value) -> String {
     }
     let found = |of: &str| Some(&results[of][family]).filter(|it| !it.is_null());
     let number = |value: &Value| format!("{:.2}", value.as_f64().unwrap());
+    let as_texts = |of: &str| {
+        let measured = texts.iter().filter(|text| !results[of][text].is_null());
+        let named: Vec<_> = measured.map(|text| format!("`{text}`")).collect();
+        if named.is_empty() { String::new() } else { format!("as {}", named.join(", ")) }
+    };
     match column {
         "PEFT" | "merge" => named(&results["artifacts"]),
         "GGUF" => found("gguf")
@@ -80,9 +88,11 @@ fn cell(column: &str, family: &str, results: &Value) -> String {
                 (Some(same), Some(refused)) => format!("{same} of {} models", same + refused),
                 _ => "yes".to_owned(),
             }),
-        "speed" => found("speed").map_or(String::new(), |it| number(&it["ratio"])),
-        _ => found("memory")
-            .map_or(String::new(), |it| format!("{} to {}", number(&it[0]), number(&it[1]))),
+        "speed" => found("speed").map_or_else(|| as_texts("speed"), |it| number(&it["ratio"])),
+        _ => found("memory").map_or_else(
+            || as_texts("memory"),
+            |it| format!("{} to {}", number(&it[0]), number(&it[1])),
+        ),
     }
 }
 
@@ -91,8 +101,9 @@ fn the_table_of_families_is_what_the_results_say() {
     let results = results();
     let mut table = format!("| `model_type` | {} |\n", COLUMNS.join(" | "));
     table += &format!("{}|\n", "|---".repeat(COLUMNS.len() + 1));
-    for family in families() {
-        let cells: Vec<_> = COLUMNS.iter().map(|column| cell(column, &family, &results)).collect();
+    for (family, texts) in families() {
+        let cell = |column: &&str| cell(column, &family, &texts, &results);
+        let cells: Vec<_> = COLUMNS.iter().map(cell).collect();
         table += &format!("| `{family}` | {} |\n", cells.join(" | "));
     }
     let page = fs::read_to_string(repository("docs/models.md")).unwrap();

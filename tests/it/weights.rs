@@ -187,6 +187,38 @@ hint: `config.json` and the weights belong to different models
     );
 }
 
+/// As savers leave it that write a tensor with two names once (`safetensors.torch.save_model`).
+#[test]
+fn an_embedding_under_the_name_of_the_projection_alone_is_both() {
+    let run = with_model();
+    let tied = run.answer("model");
+    let mut all = tensors(&run, "model", "model.safetensors");
+    let embedding = all.remove(EMBEDDING).unwrap();
+    all.insert(HEAD.to_owned(), embedding);
+    write_tensors(&run, "model/model.safetensors", &all);
+    assert_eq!(run.answer("model"), tied);
+    run.succeeds(&["export", "model", "--type", "f32", "--out", "out", "--no-sign"]);
+    assert_eq!(run.answer("out/out-F32.gguf"), tied);
+    run.succeeds(&["train", "adapter.toml", "--quiet"]);
+    run.succeeds(&["merge", "checkpoints/adapter", "--out", "merged", "--dtype", "f32"]);
+    let merged = tensors(&run, "merged", "model.safetensors");
+    assert!(merged.keys().eq(all.keys()), "a merge has the names of the base's files");
+    assert_eq!(run.answer("merged"), run.answer("checkpoints/adapter"));
+    // Where the file says that there are two, the embedding is missing.
+    change_config(&run, "model/config.json", &json!({"tie_word_embeddings": false}));
+    run.fails_with(
+        2,
+        &["plan", "full.toml"],
+        str![[r#"
+error[weights]: the weights lack `model.embed_tokens.weight`
+  at model
+
+hint: is the download complete?
+
+"#]],
+    );
+}
+
 #[test]
 fn an_untied_model_without_its_projection_is_refused_by_name() {
     let run = with_model();

@@ -38,6 +38,8 @@ PARAMETERS = {}
 IN_MXFP4 = {"gpt-oss-mxfp4"}
 # Options that have defaults which null turns off.
 NULLS = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
+# The same of families whose token for padding is one of the vocabulary here.
+NO_PADDING = ("ministral3",)
 # Modules of checkpoints that read images, too; what Firebrand writes into adapters of them.
 OTHERS = {
     "gemma4": "vision_tower|audio_tower|embed_vision|embed_audio",
@@ -337,7 +339,8 @@ def others(model):
 def make_case(case):
     model, batch = model_of(case), make_batch(LENGTHS.get(case, LENGTH))
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config = {k: v for k, v in config.items() if v is not None or k in NULLS}
+    config = {k: v for k, v in config.items() if v is not None or k in NULLS or
+              k == "pad_token_id" and config["model_type"] in NO_PADDING}
     if case in IN_MXFP4:
         config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": [
             "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
@@ -456,6 +459,9 @@ CASES |= {
     "mistral-window": ("mistral", dict(
         sliding_window=6, head_dim=8, num_key_value_heads=1, tie_word_embeddings=False)),
     "qwen2-tied": ("qwen2", dict(tie_word_embeddings=True)),
+    # A row that lookups do not train, of a token that stands in rows; below zero from the last.
+    "qwen2-padding": ("qwen2", dict(tie_word_embeddings=False, pad_token_id=-20)),
+    "llama-padding": ("llama", dict(tie_word_embeddings=True, pad_token_id=60)),
     "qwen2-window": ("qwen2", dict(
         tie_word_embeddings=False, use_sliding_window=True, sliding_window=4,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"])),

@@ -42,6 +42,16 @@ def case_families():
     return {file.stem: json.loads(file.read_text())["config"]["model_type"] for file in files}
 
 
+def text_models():
+    """By nested `model_type`: those of its text models, which alone are trained."""
+    models = {}
+    for file in CASES.glob("*.json"):
+        config = json.loads(file.read_text())["config"]
+        if "text_config" in config:
+            models.setdefault(config["model_type"], set()).add(config["text_config"]["model_type"])
+    return models
+
+
 def tests(path, known):
     """By test that a column relies on: the families whose cases it went through when it passed.
     Those that this log is not of stay, and so does what is known of a family with a case that was
@@ -132,11 +142,11 @@ def cell(column, family, results):
             return ""
         refused = found.get("refused", 0)
         return f"{found['models']} of {found['models'] + refused} models" if refused else "yes"
-    if column == "speed":
-        found = results.get("speed", {}).get(family)
-        return f"{found['ratio']:.2f}" if found else ""
-    found = results.get("memory", {}).get(family)
-    return f"{found[0]:.2f} to {found[1]:.2f}" if found else ""
+    found = results.get(column, {}).get(family)
+    if found:
+        return (f"{found['ratio']:.2f}" if column == "speed" else f"{found[0]:.2f} to {found[1]:.2f}")
+    texts = [text for text in sorted(text_models().get(family, [])) if text in results.get(column, {})]
+    return f"as `{'`, `'.join(texts)}`" if texts else ""
 
 
 def table(results):

@@ -7,7 +7,8 @@ use burn::tensor::{Int, Tensor};
 use super::Norm;
 use crate::device::ComputeConfig;
 use crate::error::Result;
-use crate::model::description::{Description, LM_HEAD};
+use crate::model::LM_HEAD;
+use crate::model::description::Description;
 use crate::model::{VocabularyMatrix, WeightSource};
 use crate::ops::{LogitConfig, soft_cap, soft_cap_slope};
 

@@ -75,6 +75,15 @@ impl ExpertStorage {
         }
     }
 
+    /// The other way in which files may have them, if there are two.
+    pub(super) fn other(self) -> Option<Self> {
+        match self {
+            Self::Stacked => Some(Self::USUAL),
+            usual if usual == Self::USUAL => Some(Self::Stacked),
+            _ => None,
+        }
+    }
+
     /// Whether numbers for gate and up alternate.
     pub fn alternates(self) -> bool {
         matches!(self, Self::Alternating | Self::Mxfp4)

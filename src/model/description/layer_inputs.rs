@@ -15,6 +15,8 @@ pub struct LayerInputsDescription {
     pub vocabulary: usize,
     /// What its numbers are multiplied with.
     pub table_scale: f32,
+    /// The token whose row lookups do not train.
+    pub padding: Option<u32>,
     /// From the embedding to as many numbers, under its whole module path.
     pub projection: LinearDescription,
     /// What these are multiplied with.

@@ -1,6 +1,6 @@
 //! What a model has of mixtures of experts.
 
-use super::{BlockDescription, Description, ExpertStorage, ExpertsDescription};
+use super::{BlockDescription, Description, ExpertsDescription};
 
 impl Description {
     /// Its mixtures of experts, each with the path of its decoder layer.
@@ -11,24 +11,23 @@ impl Description {
         })
     }
 
-    /// Where files should have a tensor of all experts of a layer, its name, and that of a tensor
-    /// of one expert that would stand there instead: transformers writes Qwen3.5 so, and the hub
-    /// has the other form.
-    pub fn stacked_expert(&self) -> Option<(String, String)> {
-        let mut all = self.experts().filter(|(_, of)| of.storage == ExpertStorage::Stacked);
-        let (layer, experts) = all.next()?;
-        let apart = ExpertsDescription { storage: ExpertStorage::USUAL, ..experts.clone() };
+    /// The name that files should have for the first matrix of experts, and the name that stands
+    /// there instead where they are arranged in the other of two ways: transformers reads both, and
+    /// writes Qwen3.5 with all experts of a layer in a tensor and Qwen3 with a tensor for each.
+    pub fn first_expert(&self) -> Option<(String, String)> {
+        let (layer, experts) = self.experts().find(|(_, of)| of.storage.other().is_some())?;
+        let other = ExpertsDescription { storage: experts.storage.other()?, ..experts.clone() };
         let name = |of: &ExpertsDescription| of.stored(layer).swap_remove(0).name;
-        Some((name(experts), name(&apart)))
+        Some((name(experts), name(&other)))
     }
 
-    /// The same with tensors of each expert in place of those of all.
+    /// The same with experts as files have them in the other of two ways.
     #[must_use]
-    pub fn with_experts_apart(mut self) -> Self {
+    pub fn with_other_experts(mut self) -> Self {
         fn set(block: &mut BlockDescription) {
             match block {
-                BlockDescription::Experts(of) if of.storage == ExpertStorage::Stacked => {
-                    of.storage = ExpertStorage::USUAL;
+                BlockDescription::Experts(of) => {
+                    of.storage = of.storage.other().unwrap_or(of.storage);
                 }
                 BlockDescription::Sum(terms) => {
                     terms.iter_mut().for_each(|term| set(&mut term.block));

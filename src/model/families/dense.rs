@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::options::{activation, padding, window};
 use super::rope::{self, RopeContext};
 use crate::error::Result;
 use crate::model::description::{
@@ -31,6 +32,8 @@ pub(super) struct Defaults {
     pub head_dim: Option<usize>,
     /// Longest position.
     pub positions_max: usize,
+    /// The token that fills up rows.
+    pub padding: Option<u32>,
 }
 
 /// Where the norms of a layer stand.
@@ -75,6 +78,8 @@ pub(super) struct Dense {
     pub activation: Activation,
     /// What embeddings are multiplied with.
     pub embedding_scale: f32,
+    /// The token whose row lookups do not train.
+    pub padding: Option<u32>,
     /// Where the norms of layers stand.
     pub layer_norms: LayerNorms,
     /// What norms multiply with.
@@ -137,17 +142,19 @@ impl Dense {
         let positions_max = config.optional_size("max_position_embeddings", 1 << 30)?;
         let positions_max = positions_max.unwrap_or(defaults.positions_max);
         let layers = config.size("num_hidden_layers", LAYERS_MAX)?;
+        let vocabulary = config.size("vocab_size", head::VOCABULARY_MAX)?;
         Ok(Self {
             names: CheckpointNames::USUAL,
             hidden,
             intermediate: config.size("intermediate_size", SIZE_MAX)?,
             heads: Heads { queries, kv_heads: groups, width },
-            vocabulary: config.size("vocab_size", head::VOCABULARY_MAX)?,
+            vocabulary,
             positions_max,
             epsilon: config.positive("rms_norm_eps", 1e-6)?,
             tied: config.tied(false)?,
             activation: activation(config, "hidden_act")?.unwrap_or(Activation::Silu),
             embedding_scale: 1.0,
+            padding: padding(config, defaults.padding, vocabulary)?,
             layer_norms: LayerNorms::Before,
             gain: NormGain::Weight,
             score_scale: None,
@@ -255,6 +262,7 @@ impl Dense {
             hidden: self.hidden,
             positions_max: self.positions_max,
             embedding_scale: self.embedding_scale,
+            padding: self.padding,
             layers: layers.collect(),
             layer_inputs: None,
             norm: self.norm(self.names.norm, self.hidden),
@@ -367,30 +375,6 @@ pub(super) fn counted(description: Description, config: &ModelJson) -> Result<De
             .wrong("hidden_size", "and the other sizes multiply to too much")
             .because(format!("the model would have {count} weights"))
     })
-}
-
-/// How wide windows are; the default where `config.json` does not say it, none where it is null.
-pub(super) fn window(config: &ModelJson, default: usize) -> Result<Option<usize>> {
-    let silent = !config.json.contains_key("sliding_window");
-    let size = config.optional_size("sliding_window", 1 << 30)?;
-    Ok(size.or(silent.then_some(default)))
-}
-
-/// What is done to the gate of the MLP, under a key of `config.json` and by transformers' names.
-///
-/// # Errors
-/// When it is none of those that there are.
-pub(super) fn activation(config: &ModelJson, key: &str) -> Result<Option<Activation>> {
-    match config.get(key).map(|value| value.as_str()) {
-        None => Ok(None),
-        Some(Some("silu" | "swish")) => Ok(Some(Activation::Silu)),
-        Some(Some("gelu_pytorch_tanh")) => Ok(Some(Activation::GeluTanh)),
-        Some(other) => {
-            let other = other.unwrap_or("no text");
-            let error = config.wrong(key, &format!("is `{other}`, which is not supported"));
-            Err(error.hint("supported: `silu`, `gelu_pytorch_tanh`"))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -221,3 +221,27 @@ fn keys_mean_what_the_family_makes_of_them() {
     let bfloat16 = json!({"torch_dtype": "bfloat16"});
     assert_eq!(gemma(json!({"dtype": null, "torch_dtype": "bfloat16"})), gemma(bfloat16));
 }
+
+#[test]
+fn the_row_of_a_token_that_fills_up_rows_is_that_of_pytorch() {
+    let padding = |change: Value| describe(&change).unwrap().padding;
+    assert_eq!(padding(json!({})), None);
+    assert_eq!(padding(json!({"pad_token_id": 7})), Some(7));
+    // From the end of 100, as `nn.Embedding` counts; beyond either end there is no such row.
+    assert_eq!(padding(json!({"pad_token_id": -1})), Some(99));
+    assert_eq!(padding(json!({"pad_token_id": -101})), None);
+    let ministral = |token: Option<Value>| {
+        let mut json = json!({"model_type": "ministral3", "head_dim": 16});
+        json.as_object_mut().unwrap().extend(token.map(|it| ("pad_token_id".to_owned(), it)));
+        padding(json)
+    };
+    assert_eq!(ministral(None), Some(11));
+    assert_eq!(ministral(Some(json!(null))), None);
+    says(
+        describe(&json!({"pad_token_id": "<pad>"})).unwrap_err().to_string(),
+        snapbox::str![[r#"
+error[model]: `pad_token_id` must be a whole number
+  at config.json
+"#]],
+    );
+}

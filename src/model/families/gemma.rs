@@ -2,7 +2,8 @@
 //! gate, and scaled embeddings that are the output projection as well; in Gemma 2 and 3 also a gain
 //! of one more than the weight, and a scale of scores.
 
-use super::dense::{Defaults, Dense, LayerNorms, activation};
+use super::dense::{Defaults, Dense, LayerNorms};
+use super::options::activation;
 use crate::error::Result;
 use crate::model::ModelJson;
 use crate::model::description::NormGain;
@@ -23,7 +24,8 @@ pub(super) fn read(config: &ModelJson, positions_max: usize) -> Result<Dense> {
 
 /// Reads what all of them have.
 pub(super) fn read_common(config: &ModelJson, positions_max: usize) -> Result<Dense> {
-    let defaults = Defaults { kv_heads: Some(4), head_dim: Some(256), positions_max };
+    let defaults =
+        Defaults { kv_heads: Some(4), head_dim: Some(256), positions_max, padding: Some(0) };
     let mut dense = Dense::read(config, defaults)?;
     let of_family = activation(config, "hidden_activation")?.unwrap_or(Activation::GeluTanh);
     if config.get("hidden_act").is_some() && dense.activation != of_family {

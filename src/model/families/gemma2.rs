@@ -2,8 +2,8 @@
 //! below caps. Reference: transformers `models/gemma2/modeling_gemma2.py`.
 
 use super::Family;
-use super::dense::window;
 use super::gemma;
+use super::options::window;
 use crate::error::Result;
 use crate::model::{Description, ModelJson};
 

@@ -5,8 +5,9 @@
 use serde_json::{Value, json};
 
 use super::Family;
-use super::dense::{Dense, QueryKeyNorms, window};
+use super::dense::{Dense, QueryKeyNorms};
 use super::gemma;
+use super::options::window;
 use super::rope;
 use crate::error::Result;
 use crate::model::{CheckpointNames, Description, ModelJson, TIED};

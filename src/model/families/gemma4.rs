@@ -7,10 +7,11 @@
 use serde_json::{Value, json};
 
 use super::Family;
-use super::dense::{Dense, QueryKeyNorms, counted, window};
+use super::dense::{Dense, QueryKeyNorms, counted};
 use super::gemma;
 use super::gemma4_experts;
 use super::gemma4_layers::Layers;
+use super::options::window;
 use crate::error::Result;
 use crate::model::description::{
     BlockDescription, LayerInputDescription, LayerInputsDescription, LinearDescription,
@@ -45,6 +46,7 @@ const BESIDE: CheckpointNames = CheckpointNames {
     in_files: &[],
     others: &["vision_tower", "audio_tower", "embed_vision", "embed_audio"],
     keys_end: None,
+    as_head: false,
 };
 
 const KINDS: [Kind; 2] = [
@@ -210,6 +212,7 @@ fn layer_inputs(
         table,
         vocabulary: vocabulary.unwrap_or(262_144),
         table_scale: gemma::embedding_scale(config, width),
+        padding: dense.padding,
         projection: LinearDescription::new(projection, [all, hidden], false),
         projection_scale,
         norm: dense.norm(norm, width),

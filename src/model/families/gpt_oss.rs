@@ -4,8 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use super::Family;
-use super::dense::{Defaults, Dense, window};
+use super::dense::{Defaults, Dense};
 use super::experts::{Counts, refuse_router_loss};
+use super::options::window;
 use super::rope::{self, RopeContext};
 use crate::error::Result;
 use crate::model::description::{
@@ -20,7 +21,7 @@ use crate::weights::mxfp4::BLOCK;
 pub(super) struct GptOss;
 
 const DEFAULTS: Defaults =
-    Defaults { kv_heads: Some(8), head_dim: Some(64), positions_max: 131_072 };
+    Defaults { kv_heads: Some(8), head_dim: Some(64), positions_max: 131_072, padding: None };
 /// Where `config.json` is silent.
 const WINDOW: usize = 128;
 const EXPERTS: usize = 128;

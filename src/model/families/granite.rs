@@ -17,8 +17,10 @@ pub(super) struct Granite;
 /// The same with windows in most layers, sinks, and a base of the rotation for each layer.
 pub(super) struct GraniteSwa;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: None, head_dim: None, positions_max: 2048 };
-const SWA_DEFAULTS: Defaults = Defaults { kv_heads: Some(4), head_dim: None, positions_max: 8192 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: None, head_dim: None, positions_max: 2048, padding: None };
+const SWA_DEFAULTS: Defaults =
+    Defaults { kv_heads: Some(4), head_dim: None, positions_max: 8192, padding: None };
 /// Where `config.json` does not say how wide windows are, and which layers have none.
 const SWA_WINDOW: usize = 128;
 const SWA_PATTERN: usize = 4;

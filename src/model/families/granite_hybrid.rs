@@ -18,7 +18,8 @@ use crate::model::description::{
 /// The family, without experts and layers of Mamba.
 pub(super) struct GraniteHybrid;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: None, head_dim: None, positions_max: 2048 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: None, head_dim: None, positions_max: 2048, padding: None };
 /// Where `config.json` is silent.
 const WIDTH: usize = 1024;
 const EXPERTS: usize = 8;

@@ -16,7 +16,8 @@ use crate::model::{CheckpointNames, ModelJson, TIED};
 /// The family.
 pub(super) struct Lfm2;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: Some(8), head_dim: None, positions_max: 128_000 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: Some(8), head_dim: None, positions_max: 128_000, padding: Some(0) };
 const THETA: f64 = 1e6;
 const WIDTH_MAX: usize = 64;
 const SIZE_MAX: usize = 1 << 20;

@@ -8,7 +8,8 @@ use crate::model::{Description, ModelJson};
 /// The family.
 pub(super) struct Llama;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: None, head_dim: None, positions_max: 2048 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: None, head_dim: None, positions_max: 2048, padding: None };
 
 impl Family for Llama {
     fn model_types(&self) -> &'static [&'static str] {

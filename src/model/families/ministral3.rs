@@ -11,7 +11,7 @@ use crate::model::{Description, ModelJson};
 pub(super) struct Ministral3;
 
 const DEFAULTS: Defaults =
-    Defaults { kv_heads: Some(8), head_dim: Some(128), positions_max: 262_144 };
+    Defaults { kv_heads: Some(8), head_dim: Some(128), positions_max: 262_144, padding: Some(11) };
 
 impl Family for Ministral3 {
     fn model_types(&self) -> &'static [&'static str] {

@@ -2,14 +2,16 @@
 //! `models/mistral/modeling_mistral.py`.
 
 use super::Family;
-use super::dense::{Defaults, Dense, window};
+use super::dense::{Defaults, Dense};
+use super::options::window;
 use crate::error::Result;
 use crate::model::{Description, ModelJson};
 
 /// The family.
 pub(super) struct Mistral;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: Some(8), head_dim: None, positions_max: 131_072 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: Some(8), head_dim: None, positions_max: 131_072, padding: None };
 /// Where `config.json` does not say that there is none.
 const WINDOW: usize = 4096;
 

@@ -19,6 +19,7 @@ mod mistral;
 mod mistral3;
 mod olmo2;
 mod olmo3;
+mod options;
 mod phi3;
 mod qwen2;
 mod qwen3;

@@ -9,7 +9,8 @@ use crate::model::{Description, ModelJson};
 /// The family.
 pub(super) struct Olmo2;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: None, head_dim: None, positions_max: 2048 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: None, head_dim: None, positions_max: 2048, padding: Some(1) };
 
 impl Family for Olmo2 {
     fn model_types(&self) -> &'static [&'static str] {

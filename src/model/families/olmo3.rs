@@ -2,8 +2,8 @@
 //! others alone. Reference: transformers `models/olmo3/modeling_olmo3.py`.
 
 use super::Family;
-use super::dense::window;
 use super::olmo2;
+use super::options::window;
 use super::rope;
 use crate::error::Result;
 use crate::model::{Description, ModelJson};

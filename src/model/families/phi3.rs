@@ -10,7 +10,8 @@ use crate::model::{Description, ModelJson};
 /// The family.
 pub(super) struct Phi3;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: None, head_dim: None, positions_max: 4096 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: None, head_dim: None, positions_max: 4096, padding: Some(32_000) };
 /// Context length of the original training where `config.json` does not say it.
 const ORIGINAL: usize = 4096;
 /// What the first checkpoints call `longrope`.

@@ -9,7 +9,8 @@ use crate::model::{Description, ModelJson};
 /// The family.
 pub(super) struct Qwen2;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: Some(32), head_dim: None, positions_max: 32_768 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: Some(32), head_dim: None, positions_max: 32_768, padding: None };
 
 impl Family for Qwen2 {
     fn model_types(&self) -> &'static [&'static str] {

@@ -10,7 +10,7 @@ use crate::model::{Description, ModelJson};
 pub(super) struct Qwen3;
 
 const DEFAULTS: Defaults =
-    Defaults { kv_heads: Some(32), head_dim: Some(128), positions_max: 32_768 };
+    Defaults { kv_heads: Some(32), head_dim: Some(128), positions_max: 32_768, padding: None };
 
 impl Family for Qwen3 {
     fn model_types(&self) -> &'static [&'static str] {

@@ -42,7 +42,7 @@ const OF_IMAGES: [&str; 5] = [
     "vision_end_token_id",
 ];
 const DEFAULTS: Defaults =
-    Defaults { kv_heads: Some(4), head_dim: Some(256), positions_max: 32_768 };
+    Defaults { kv_heads: Some(4), head_dim: Some(256), positions_max: 32_768, padding: None };
 /// The share of a head that is rotated, and its key.
 const PARTIAL: (&str, f64) = ("partial_rotary_factor", 0.25);
 /// How positions in images are divided among the planes: in text all three are the same.

@@ -4,8 +4,9 @@
 use serde_json::Value;
 
 use super::Family;
-use super::dense::{Defaults, Dense, QueryKeyNorms, window};
+use super::dense::{Defaults, Dense, QueryKeyNorms};
 use super::experts::{Counts, refuse_router_loss};
+use super::options::window;
 use crate::error::Result;
 use crate::model::description::{
     BlockDescription, ExpertStorage, ExpertsDescription, LinearDescription, RouterDescription,
@@ -16,7 +17,8 @@ use crate::model::{Description, ModelJson};
 /// The family.
 pub(super) struct Qwen3Moe;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: Some(4), head_dim: None, positions_max: 32_768 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: Some(4), head_dim: None, positions_max: 32_768, padding: None };
 /// Where `config.json` is silent.
 const WINDOW: usize = 4096;
 const EXPERTS: usize = 128;

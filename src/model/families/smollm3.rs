@@ -12,7 +12,8 @@ use crate::model::{Description, ModelJson};
 /// The family.
 pub(super) struct SmolLm3;
 
-const DEFAULTS: Defaults = Defaults { kv_heads: Some(4), head_dim: None, positions_max: 32_768 };
+const DEFAULTS: Defaults =
+    Defaults { kv_heads: Some(4), head_dim: None, positions_max: 32_768, padding: Some(128_004) };
 const THETA: f64 = 2e6;
 /// Every so many layers positions turn nothing.
 const INTERVAL: usize = 4;

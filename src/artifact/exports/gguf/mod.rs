@@ -90,10 +90,11 @@ fn write(source: &Source, weights: Weights, target: &Path) -> Result<Written> {
         .find(|(name, ..)| *name == source.number)
         .expect("the type was found among ours");
     let mut facts = families::describe(&source.config)?;
-    if let Some((_, apart)) = facts.stacked_expert()
-        && weights.places().any(|place| facts.names.path_of(&place.name) == Some(apart.clone()))
+    facts.fit_names(weights.places().map(|place| place.name.as_str()));
+    if let Some((_, other)) = facts.first_expert()
+        && weights.places().any(|place| facts.names.path_of(&place.name) == Some(other.clone()))
     {
-        facts = facts.with_experts_apart();
+        facts = facts.with_other_experts();
     }
     let architecture = architecture::find(&facts)?;
     let mut keys = Keys::default();
