@@ -530,7 +530,7 @@ lost                        [SIZE]  loss  [NUMBER]  failed: no checkpoint of thi
         &text,
         str![[r#"
 cut                         [SIZE]  loss  [NUMBER]  interrupted, resumes at step 3 of 6
-step-00000003    429.9 kB
+step-00000003    [..] kB
 step-00000002    [SIZE]  DAMAGED: `state.json` is damaged: 2 bytes with digest [HEX] instead of [..] with [HEX]
 [NOW]  step        0  begun
 [NOW]  step        2  saved
