@@ -29,8 +29,8 @@ pub use sections::eval::EvalConfig;
 pub use sections::model::{Init, ModelConfig};
 pub use sections::output::OutputConfig;
 pub use sections::train::{
-    Length, MemoryChoice, OptimizerOffload, PrecisionChoice, Recompute, Scheduler, TrainConfig,
-    Warmup,
+    ActivationOffload, Length, MemoryChoice, OptimizerOffload, PrecisionChoice, Recompute,
+    Scheduler, TrainConfig, Warmup,
 };
 pub use sections::trust::TrustConfig;
 

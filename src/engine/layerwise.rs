@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::Tensor;
-
 use crate::config::Recompute;
 use crate::data::Batch;
+use crate::engine::activations::{ActivationStore, LayerInput};
 use crate::engine::output_rows::only_targets;
 use crate::engine::reference::reference_log_probs;
 use crate::engine::shared_prompts::arranged;
 use crate::engine::{target_pairs, upload};
+use crate::error::Result;
 use crate::model::{Dropout, EmbeddingNoise, Gradients, LayerSaved, Model};
 use crate::objectives::{Loss, Objective, Supervised, Targets};
 
@@ -39,6 +39,22 @@ pub fn forward_backward(
     pass: Pass,
     sums: &mut Gradients,
 ) -> (Loss, Duration) {
+    let done = forward_backward_beside(model, objective, batch, pass, None, sums);
+    done.expect("nothing is written to a disk")
+}
+
+/// The same, with inputs of layers that are computed again in a store, if there is one.
+///
+/// # Errors
+/// When the store's disk is full, or fails.
+pub fn forward_backward_beside(
+    model: &Model,
+    objective: &dyn Objective,
+    batch: &Batch,
+    pass: Pass,
+    store: Option<&ActivationStore>,
+    sums: &mut Gradients,
+) -> Result<(Loss, Duration)> {
     let began = Instant::now();
     // What is dropped, and what is added, is of each token where it stands.
     let shares = pass.dropout.is_none() && pass.noise.is_none();
@@ -64,7 +80,7 @@ pub fn forward_backward(
             }
             Recompute::Layers => {
                 let output = layer.forward(x.clone(), context);
-                (output, LayerTape::Input(x))
+                (output, LayerTape::Input(LayerInput::kept(x, store)?))
             }
         };
         x = output;
@@ -77,20 +93,28 @@ pub fn forward_backward(
     drop(x);
     let forward_time = began.elapsed();
 
-    for (index, held) in kept.into_iter().enumerate().rev() {
+    while let Some(held) = kept.pop() {
+        let index = kept.len();
         let (layer, context) = (&model.layers[index], context_of(index));
         let saved = match held {
             LayerTape::Layer(saved) => saved,
-            LayerTape::Input(x) => layer.again(x, context),
+            LayerTape::Input(input) => {
+                let x = input.brought_to(&model.device)?;
+                // That of the layer before it comes while this one is computed.
+                if let Some(LayerTape::Input(next)) = kept.last_mut() {
+                    next.expect();
+                }
+                layer.again(x, context)
+            }
         };
         dx = saved.backward(layer, context, dx, sums);
     }
     model.embed_backward(&tokens, dx, &context, sums);
-    (loss, forward_time)
+    Ok((loss, forward_time))
 }
 
 enum LayerTape<'a> {
-    Input(Tensor<2>),
+    Input(LayerInput),
     Layer(LayerSaved<'a>),
 }
 

@@ -9,7 +9,7 @@ pub use around::beside_gpu;
 
 use std::collections::BTreeMap;
 
-use crate::config::{Kernels, OptimizerOffload, Recompute};
+use crate::config::{ActivationOffload, Kernels, OptimizerOffload, Recompute};
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::model::description::TrainedLinear;
 use crate::model::{Description, Streamed};
@@ -47,7 +47,7 @@ pub struct Estimate {
     /// the texts, and scores over the vocabulary.
     #[serde(skip_serializing_if = "is_nothing")]
     pub answers: u64,
-    /// What the optimizer keeps in host memory, off a GPU.
+    /// What the optimizer keeps in host memory, off a GPU, and inputs of layers.
     #[serde(skip_serializing_if = "is_nothing")]
     pub offloaded: u64,
     /// The weights of a teacher that stays in memory beside the run.
@@ -169,6 +169,8 @@ pub struct Workload {
     pub mlp_tile: Option<usize>,
     /// Where the optimizer's state is between updates.
     pub offload: OptimizerOffload,
+    /// Where inputs of layers that are computed again are until the backward pass.
+    pub activation_offload: ActivationOffload,
     /// Frozen numbers that are kept in a format of their own or left on disk, and the bytes that
     /// they take in memory.
     pub coded: (u64, u64),
@@ -236,7 +238,7 @@ pub fn estimate(description: &Description, work: Workload, adapted: &AdapterMemo
         offloaded: match work.offload {
             OptimizerOffload::Host => trained.state_bytes,
             OptimizerOffload::None | OptimizerOffload::Disk => 0,
-        },
+        } + work.inputs_in_host_memory(description),
         program: PROGRAM + work.tokenizer * TOKEN,
         ..Estimate::default()
     };
@@ -283,7 +285,7 @@ impl Estimate {
             optimizer: trained.count * F32 + work.state_bytes() + work.brought_bytes() + table,
             activations: match work.recompute {
                 Recompute::None => tokens * all * F32,
-                Recompute::Layers => layers * input + most * F32,
+                Recompute::Layers => work.inputs_at_once(layers) * input + most * F32,
             } + beside
                 + of_adapter
                 + work.dequantised * work.arithmetic.frozen_bytes(!work.on_gpu),
@@ -311,6 +313,7 @@ impl Workload {
             recompute: Recompute::None,
             mlp_tile: None,
             offload: OptimizerOffload::None,
+            activation_offload: ActivationOffload::None,
             coded: (0, 0),
             dequantised: 0,
             streamed: None,
@@ -412,5 +415,32 @@ mod tests {
         let small = TrainedParameters { largest_state: 1 << 20, ..trained };
         let small = of(OptimizerOffload::Host, small);
         assert_eq!(here.on_device() - small.on_device(), STATE - STATE_AT_ONCE);
+    }
+    #[test]
+    fn inputs_of_layers_off_a_gpu_are_no_memory_of_it_but_for_two() {
+        let device = Workload::on(true, Arithmetic::F32, Kernels::Fast);
+        let recompute = Recompute::Layers;
+        let work = Workload { rows: 3, length: 8, chunk: 8, adapted: true, recompute, ..device };
+        let mut description = small_llama();
+        let layer = description.layers[0].clone();
+        description.layers = vec![layer; 12];
+        let of = |activation_offload| {
+            let work = Workload { activation_offload, ..work };
+            estimate(&description, work, &AdapterMemory::default())
+        };
+        let here = of(ActivationOffload::None);
+        let [host, disk] = [ActivationOffload::Host, ActivationOffload::Disk].map(of);
+        let input = (3 * 8 * description.hidden) as u64 * F32;
+        for moved in [&host, &disk] {
+            assert_eq!(here.on_device() - moved.on_device(), 10 * input);
+        }
+        assert_eq!([here.offloaded, host.offloaded, disk.offloaded], [0, 12 * input, 0]);
+        // Where nothing is computed again there is nothing to move.
+        let work = Workload { recompute: Recompute::None, ..work };
+        let kept = |activation_offload| {
+            let work = Workload { activation_offload, ..work };
+            estimate(&description, work, &AdapterMemory::default())
+        };
+        assert_eq!(kept(ActivationOffload::Host), kept(ActivationOffload::None));
     }
 }

@@ -1,5 +1,6 @@
 //! One step: gradients, optimiser, schedule. Knows no files and no screens.
 
+mod activations;
 mod averaged;
 mod micro_batch_split;
 mod beforehand;
@@ -21,6 +22,7 @@ mod profile;
 mod roofline;
 mod reference;
 mod schedule;
+mod scratch;
 mod shared_prompts;
 mod sizes;
 mod step_work;
@@ -29,6 +31,7 @@ mod trainer;
 mod update;
 mod warm_up;
 
+pub use activations::ActivationStore;
 pub use averaged::TrainedWeights;
 pub use check_budget::{CheckBudget, checked_chunk};
 pub use device_check::CheckVerdict;

@@ -1,19 +1,15 @@
 //! What an optimizer keeps, off the device between updates: in host memory, or in a file without a
 //! name. It is never what a run goes on from: checkpoints have all of it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 
+use super::scratch::{ScratchContent, ScratchFile, ScratchPart};
 use crate::error::Result;
-use crate::files::UnnamedFile;
 use crate::ops::{from_vec, host};
 use crate::weights::Element;
-
-/// Numbers that are coded at once on their way to disk and back.
-const NUMBERS_AT_ONCE: usize = 1 << 18;
 
 /// Bytes of state that are on a GPU at the same time: small parameters are moved together, larger
 /// ones alone.
@@ -69,7 +65,7 @@ pub enum StateStore {
     /// In host memory.
     Host,
     /// On disk.
-    Disk(Arc<StateFile>),
+    Disk(Arc<ScratchFile>),
 }
 
 impl StateStore {
@@ -78,9 +74,7 @@ impl StateStore {
     /// # Errors
     /// When it cannot be made, or the disk has no room.
     pub fn on_disk(folder: &Path, bytes: u64) -> Result<Self> {
-        let file = UnnamedFile::within(folder, "optimizer-state", "the optimizer's state")?;
-        file.reserve(bytes).map_err(|error| error.hint(LESS))?;
-        Ok(Self::Disk(Arc::new(StateFile { file, room: Mutex::new(Room::default()) })))
+        Ok(Self::Disk(ScratchFile::within(folder, STATE, bytes)?))
     }
 
     /// Puts what is kept there; codes are in host memory already.
@@ -104,7 +98,13 @@ impl StateStore {
     }
 }
 
-const LESS: &str = "make room, or leave the state in memory (`train.optimizer_offload = \"none\"`)";
+/// Parameters have the same sizes at each update, so that places fit as they are.
+const STATE: ScratchContent = ScratchContent {
+    name: "optimizer-state",
+    what: "the optimizer's state",
+    less: "make room, or leave the state in memory (`train.optimizer_offload = \"none\"`)",
+    place: 1,
+};
 
 /// The same where the device has none of it. What is copied refers to the same numbers, which
 /// nothing writes over: an update makes new ones.
@@ -113,7 +113,7 @@ pub enum StoredState {
     /// Numbers of 32 bits in host memory.
     Host(Arc<Vec<f32>>),
     /// On disk.
-    Disk(Arc<StoredPart>),
+    Disk(Arc<ScratchPart>),
 }
 
 impl StoredState {
@@ -127,7 +127,7 @@ impl StoredState {
 
     /// Whether they are codes of eight bits.
     pub fn codes(&self) -> bool {
-        matches!(self, Self::Disk(part) if part.element == Element::U8)
+        matches!(self, Self::Disk(part) if part.element() == Element::U8)
     }
 
     /// Appends them; codes as numbers.
@@ -148,117 +148,24 @@ impl StoredState {
     /// As an update takes them.
     pub fn brought_to(&self, device: &Device) -> Kept {
         match self {
-            Self::Disk(part) if part.element == Element::U8 => {
-                let mut codes = vec![0; part.count()];
-                part.file.file.read_at(&mut codes, part.begin);
-                Kept::Codes(Arc::new(codes))
+            Self::Disk(part) if part.element() == Element::U8 => {
+                Kept::Codes(Arc::new(part.codes()))
             }
             _ => Kept::Numbers(from_vec(self.numbers(), [self.count()], device)),
         }
     }
 }
 
-/// A file with what is kept on disk.
-#[derive(Debug)]
-pub struct StateFile {
-    file: UnnamedFile,
-    room: Mutex<Room>,
-}
-
-/// Which places of a file are free. Parameters have the same sizes at each update.
-#[derive(Debug, Default)]
-struct Room {
-    end: u64,
-    /// By length.
-    free: BTreeMap<u64, Vec<u64>>,
-}
-
-/// A part of a file; its place is free when nothing refers to it any more.
-#[derive(Debug)]
-pub struct StoredPart {
-    file: Arc<StateFile>,
-    element: Element,
-    begin: u64,
-    length: u64,
-}
-
-impl StateFile {
-    fn room(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A place for so many numbers.
-    fn part(self: &Arc<Self>, element: Element, count: usize) -> StoredPart {
-        let length = (count * element.size()) as u64;
-        let mut room = self.room();
-        let free = room.free.get_mut(&length).and_then(Vec::pop);
-        let begin = free.unwrap_or_else(|| {
-            let begin = room.end;
-            room.end += length;
-            begin
-        });
-        drop(room);
-        StoredPart { file: self.clone(), element, begin, length }
-    }
-
-    fn put_numbers(self: &Arc<Self>, numbers: &[f32]) -> Result<Arc<StoredPart>> {
-        let part = self.part(Element::F32, numbers.len());
-        let mut at = part.begin;
-        for piece in numbers.chunks(NUMBERS_AT_ONCE) {
-            let bytes = Element::F32.encode(piece);
-            self.write(&bytes, at)?;
-            at += bytes.len() as u64;
-        }
-        Ok(Arc::new(part))
-    }
-
-    fn put_codes(self: &Arc<Self>, codes: &[u8]) -> Result<Arc<StoredPart>> {
-        let part = self.part(Element::U8, codes.len());
-        self.write(codes, part.begin)?;
-        Ok(Arc::new(part))
-    }
-
-    fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
-        self.file.write_at(bytes, at).map_err(|error| error.hint(LESS))
-    }
-}
-
-impl StoredPart {
-    fn count(&self) -> usize {
-        usize::try_from(self.length).expect("it was in memory") / self.element.size()
-    }
-
-    fn append_to(&self, target: &mut Vec<f32>) {
-        let (mut at, end, size) = (self.begin, self.begin + self.length, self.element.size());
-        target.reserve_exact(self.count());
-        while at < end {
-            let count = usize::try_from(end - at).map_or(usize::MAX, |bytes| bytes / size);
-            let count = count.min(NUMBERS_AT_ONCE);
-            let mut bytes = vec![0; count * size];
-            self.file.file.read_at(&mut bytes, at);
-            let from = target.len();
-            target.resize(from + count, 0.0);
-            self.element.decode(&bytes, &mut target[from..]);
-            at += bytes.len() as u64;
-        }
-    }
-}
-
-impl Drop for StoredPart {
-    fn drop(&mut self) {
-        self.file.room().free.entry(self.length).or_default().push(self.begin);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::scratch::NUMBERS_AT_ONCE;
     use super::*;
     use crate::engine::OptimizerState;
     use crate::engine::optimizers::{self, UpdatedParameter};
     use crate::error::ErrorCode;
     use crate::files::{Call, watch};
 
-    fn on_disk(folder: &Path) -> (StateStore, Arc<StateFile>) {
+    fn on_disk(folder: &Path) -> (StateStore, Arc<ScratchFile>) {
         let store = StateStore::on_disk(folder, 0).unwrap();
         let StateStore::Disk(file) = &store else { unreachable!() };
         let file = file.clone();
@@ -292,18 +199,18 @@ mod tests {
         let Kept::Stored(stored) = &codes else { panic!("it is on disk") };
         assert!(stored.codes() && stored.count() == 3);
         assert_eq!(*stored.brought_to(&Device::flex()).codes(), [3, 255, 0]);
-        let end = file.room().end;
+        let end = file.end();
         // A copy keeps its numbers, as that of a checkpoint that is being written does.
         let copy = kept[0].clone();
         drop(kept);
         let new = store.put(of(20.0, 5)).unwrap();
         assert_eq!((numbers(&copy)[0], numbers(&new)[0]), (1.0, 20.0));
-        assert_eq!(file.room().end, end, "the place of the third is used again");
+        assert_eq!(file.end(), end, "the place of the third is used again");
         let newer = store.put(of(30.0, 5)).unwrap();
-        assert_eq!(file.room().end, end + 20);
+        assert_eq!(file.end(), end + 20);
         drop(copy);
         let newest = store.put(of(40.0, 5)).unwrap();
-        assert_eq!(file.room().end, end + 20);
+        assert_eq!(file.end(), end + 20);
         assert_eq!([&new, &newer, &newest].map(|kept| numbers(kept)[0]), [20.0, 30.0, 40.0]);
         let again = store.put(new.clone()).unwrap();
         assert_eq!(numbers(&again), numbers(&new));

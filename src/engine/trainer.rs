@@ -10,11 +10,12 @@ use rayon::prelude::*;
 use crate::config::Recompute;
 use crate::data::Batch;
 use crate::device::{self, Arithmetic, Failure, memory_bytes_peak};
+use crate::engine::activations::ActivationStore;
 use crate::engine::in_flight::{InFlight, broken, diverged};
+use crate::engine::layerwise::forward_backward_beside;
 use crate::engine::sizes::{MicroBatchPart, Size, pieces};
 use crate::engine::{
-    LossScale, MicroBatchSplit, Optimizer, OptimizerState, Pass, Schedule, forward_backward,
-    learning_rate,
+    LossScale, MicroBatchSplit, Optimizer, OptimizerState, Pass, Schedule, learning_rate,
 };
 use crate::error::{Error, Result};
 use crate::event::{StepReport, Timing};
@@ -59,6 +60,8 @@ pub struct Trainer {
     pub loss_scale: Option<LossScale>,
     /// What is computed at once.
     pub micro_batch_split: MicroBatchSplit,
+    /// Where inputs of layers that are computed again are meanwhile, if they leave the device.
+    pub activations: Option<ActivationStore>,
     pub(super) settings: StepSettings,
     /// Whether inputs of adapters are dropped.
     drops: bool,
@@ -99,6 +102,7 @@ impl Trainer {
             step: 0,
             loss_scale: scaled.then(LossScale::default),
             micro_batch_split: MicroBatchSplit::default(),
+            activations: None,
             model,
             drops,
             settings,
@@ -292,11 +296,13 @@ impl Trainer {
                 dropout: self.drops.then_some(Dropout { stream: dropout, numbers }),
             };
             let done = device::room_for(rows).and_then(|()| {
-                let model = &self.model;
-                let work = || forward_backward(model, objective, &batch, pass, &mut sums.gradients);
+                let (model, kept) = (&self.model, self.activations.as_ref());
+                let sums = &mut sums.gradients;
+                let work = || forward_backward_beside(model, objective, &batch, pass, kept, sums);
                 device::attempt(self.on_gpu(), work)
             });
-            let (loss, forward) = done.map_err(|failure| self.stopped(failure))?;
+            let done = done.map_err(|failure| self.stopped(failure))?;
+            let (loss, forward) = done.map_err(Stopped::Error)?;
             sums.loss = sums.loss.plus(loss);
             sums.forward_seconds += forward.as_secs_f64();
         }

@@ -51,6 +51,7 @@ pub(super) const SETTINGS: &[(&str, Rule)] = &[
     ("train.tiled_mlp", Here),
     ("train.memory", Here),
     ("train.optimizer_offload", Here),
+    ("train.activation_offload", Here),
     ("train.loss_chunk_tokens", Here),
     ("train.precision", Make(precision)),
     ("dpo.*", Without(NOT_EXPORTED)),

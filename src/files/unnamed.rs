@@ -63,6 +63,15 @@ impl UnnamedFile {
         });
     }
 
+    /// Reads what was written, where the run can be stopped.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn try_read_at(&self, target: &mut [u8], at: u64) -> Result<()> {
+        let read = read_at(&self.reader, target, at);
+        read.context_at(format!("cannot read {} back from disk", self.what), &self.path)
+    }
+
     /// The file itself, to read from it.
     pub fn reader(&self) -> &File {
         &self.reader
@@ -110,6 +119,13 @@ mod tests {
             target
         };
         assert_eq!((read(50, 3), read(0, 3)), (vec![1, 9, 3], vec![4, 5, 0]));
+        let mut target = [0; 2];
+        file.try_read_at(&mut target, 50).unwrap();
+        assert_eq!(target, [1, 9]);
+        // As of a disk that lost it.
+        let error = file.try_read_at(&mut target, 1000).unwrap_err();
+        assert_eq!(error.code, ErrorCode::File);
+        assert_eq!(error.what, "cannot read what is here back from disk");
     }
 
     #[test]

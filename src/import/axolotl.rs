@@ -148,7 +148,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("optimizer", Make(trainer::optimizer)),
     ("adam_eps", Key("train.adam_epsilon")),
     ("gradient_checkpointing", Make(trainer::recompute)),
-    ("activation_offloading", Without("`train.recompute` saves the same memory")),
+    ("activation_offloading", Make(trainer::activation_offloading)),
     ("tiled_mlp", Make(trainer::tiled_mlp)),
     ("float16", Make(trainer::fp16)),
     ("bfloat16", Make(trainer::bf16)),

@@ -148,6 +148,35 @@ learning_rate = 5e-5
 }
 
 #[test]
+fn activations_off_the_device_are_taken_over_with_recompute() {
+    let axolotl = |set: &str| {
+        let text = format!("base_model: a/b\nmicro_batch_size: 1\nactivation_offloading: {set}\n");
+        imported("a.yaml", &text)
+    };
+    let trl = |set: &str| {
+        let text = format!(
+            "model_name_or_path: a/b\ndataset_name: c/d\nper_device_train_batch_size: 1\n\
+             activation_offloading: {set}\n"
+        );
+        imported("a.yaml", &text)
+    };
+    let both = ["recompute = \"layers\"\n", "activation_offload = \"disk\"\n"];
+    let older = "base_model: a/b\nmicro_batch_size: 1\ngradient_checkpointing: offload_disk\n";
+    let older = imported("a.yaml", older);
+    for made in [axolotl("true"), axolotl("disk"), axolotl("legacy"), trl("true"), older] {
+        assert!(both.iter().all(|line| made.toml.contains(line)), "{}", told(&made));
+        assert!(made.left.is_empty(), "{}", told(&made));
+    }
+    for made in [axolotl("false"), trl("false")] {
+        assert!(!made.toml.contains("activation_offload"), "{}", told(&made));
+        assert!(made.left.is_empty(), "{}", told(&made));
+    }
+    let told = told(&axolotl("somewhere"));
+    let why = "`train.activation_offload` is `none`, `host` or `disk`";
+    assert!(told.contains(&format!("LEFT 3 activation_offloading: {why}")), "{told}");
+}
+
+#[test]
 fn mlps_in_tiles_are_taken_over_with_recompute() {
     let toml = |tiles: &str| {
         let text = format!("base_model: a/b\nmicro_batch_size: 1\ntiled_mlp: {tiles}\n");

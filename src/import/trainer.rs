@@ -211,6 +211,9 @@ fn noise(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
 
 /// `true`, or a way of doing it.
 pub fn recompute(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    if matches!(node.text(), Some("offload" | "offload_disk")) {
+        return activation_offloading(node, draft);
+    }
     match node.is_off() {
         true => draft.put("train.recompute", "\"none\""),
         false => draft.put("train.recompute", "\"layers\""),
@@ -222,6 +225,19 @@ pub fn in_order(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     match node.is_true() {
         true => draft.put("data.shuffle", "false"),
         false => Ok(()),
+    }
+}
+
+/// On disk wherever it is computed: host memory is another one beside a GPU alone. Here it is of
+/// layers that are computed again.
+pub fn activation_offloading(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
+    match (node.is_off(), node.is_true(), node.text()) {
+        (true, ..) => Ok(()),
+        (_, true, _) | (.., Some("disk" | "legacy" | "offload" | "offload_disk")) => {
+            draft.put("train.recompute", "\"layers\"")?;
+            draft.put("train.activation_offload", "\"disk\"")
+        }
+        _ => Err("`train.activation_offload` is `none`, `host` or `disk`".to_owned()),
     }
 }
 

@@ -87,7 +87,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("beta", Without(OBJECTIVE)),
     ("reward_model_name_or_path", Without(OBJECTIVE)),
     ("num_generations", Without(OBJECTIVE)),
-    ("activation_offloading", Without("`train.recompute` saves the same memory")),
+    ("activation_offloading", Make(trainer::activation_offloading)),
 ];
 
 /// The one data set that the settings name.

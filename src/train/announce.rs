@@ -79,7 +79,9 @@ impl Prepared<'_> {
         );
         fact("memory", memory_fit::memory_line(self.memory(), &self.opened));
         let (choice, about) = (config.train.memory, self.memory_plan().about());
-        let set = config.train.tiled_mlp.is_some() || config.train.optimizer_offload.is_some();
+        let train = &config.train;
+        let moved = train.optimizer_offload.is_some() || train.activation_offload.is_some();
+        let set = train.tiled_mlp.is_some() || moved;
         if let Some(choice) = choice {
             fact("memory plan", format!("{choice}: {about}"));
         } else if set {

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::config::{OptimizerOffload, Recompute};
+use crate::config::{ActivationOffload, OptimizerOffload, Recompute};
 use crate::device::{ComputeConfig, OpenedDevice};
 use crate::model::{MLP_TILE, Streamed};
 
@@ -24,6 +24,9 @@ pub struct MemoryPlan {
     /// Where the optimizer's state is between updates.
     #[serde(serialize_with = "place_by_name")]
     pub optimizer_offload: OptimizerOffload,
+    /// Where inputs of layers are until the backward pass comes to them.
+    #[serde(serialize_with = "inputs_by_name")]
+    pub activation_offload: ActivationOffload,
 }
 
 fn by_name<S: Serializer>(recompute: &Recompute, to: S) -> std::result::Result<S::Ok, S::Error> {
@@ -32,6 +35,13 @@ fn by_name<S: Serializer>(recompute: &Recompute, to: S) -> std::result::Result<S
 
 fn place_by_name<S: Serializer>(
     place: &OptimizerOffload,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(place.name())
+}
+
+fn inputs_by_name<S: Serializer>(
+    place: &ActivationOffload,
     to: S,
 ) -> std::result::Result<S::Ok, S::Error> {
     to.serialize_str(place.name())
@@ -81,7 +91,12 @@ impl MemoryPlan {
             OptimizerOffload::Host => ", the optimizer's state in host memory",
             OptimizerOffload::Disk => ", the optimizer's state on disk",
         };
-        let kept = format!("{streamed}{offloaded}");
+        let inputs = match self.activation_offload {
+            ActivationOffload::None => "",
+            ActivationOffload::Host => ", inputs of layers in host memory",
+            ActivationOffload::Disk => ", inputs of layers on disk",
+        };
+        let kept = format!("{streamed}{offloaded}{inputs}");
         format!("{layers}{tiles}, logits of {chunk} target tokens and {rows} at once{kept}")
     }
 }

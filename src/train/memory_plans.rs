@@ -6,7 +6,7 @@ mod refused;
 use serde::Serialize;
 
 use crate::adapters::{self, Adapter};
-use crate::config::{MemoryChoice, OptimizerOffload, Recompute, RunConfig};
+use crate::config::{ActivationOffload, MemoryChoice, OptimizerOffload, Recompute, RunConfig};
 use crate::device::{OpenedDevice, memory_bytes_available};
 use crate::engine::{Estimate, TeacherMemory, Workload};
 use crate::error::Result;
@@ -22,10 +22,10 @@ use crate::weights::formats::WeightFormat;
 /// Target tokens whose logits are held at once where memory counts more than time.
 const SMALL_CHUNK: usize = 32;
 
-/// State of an optimizer of less than that is not worth moving, nor where it is less than such a
-/// part of what a step takes.
-const STATE_LEAST: u64 = 32 << 20;
-const STATE_PART: u64 = 10;
+/// State of an optimizer and inputs of layers of less than that are not worth moving, nor where
+/// they are less than such a part of what a step takes.
+const MOVED_LEAST: u64 = 32 << 20;
+const MOVED_PART: u64 = 10;
 
 /// What a plan changes of the settings.
 struct NamedPlan {
@@ -40,6 +40,8 @@ struct NamedPlan {
     streamed: Option<Streamed>,
     /// The optimizer's state is off the device between updates.
     offloaded: bool,
+    /// Inputs of layers are off the device until the backward pass.
+    inputs_offloaded: bool,
 }
 
 const FASTEST: NamedPlan = NamedPlan {
@@ -50,6 +52,7 @@ const FASTEST: NamedPlan = NamedPlan {
     tiled_mlp: false,
     streamed: None,
     offloaded: false,
+    inputs_offloaded: false,
 };
 const SMALL: NamedPlan = NamedPlan {
     choice: MemoryChoice::Small,
@@ -59,11 +62,14 @@ const SMALL: NamedPlan = NamedPlan {
     tiled_mlp: false,
     streamed: None,
     offloaded: false,
+    inputs_offloaded: false,
 };
 const TILED: NamedPlan = NamedPlan { choice: MemoryChoice::TiledMlp, tiled_mlp: true, ..SMALL };
+const INPUTS_OFFLOADED: NamedPlan =
+    NamedPlan { choice: MemoryChoice::ActivationsOffloaded, inputs_offloaded: true, ..TILED };
 
 /// The plans that `auto` chooses from.
-static PLANS: [NamedPlan; 9] = [
+static PLANS: [NamedPlan; 11] = [
     FASTEST,
     NamedPlan { choice: MemoryChoice::SmallLoss, small_loss: true, ..FASTEST },
     NamedPlan { choice: MemoryChoice::Recompute, recompute: Recompute::Layers, ..FASTEST },
@@ -73,6 +79,8 @@ static PLANS: [NamedPlan; 9] = [
     NamedPlan { choice: MemoryChoice::Streamed, streamed: Some(Streamed::All), ..TILED },
     NamedPlan { choice: MemoryChoice::Offloaded, offloaded: true, ..FASTEST },
     NamedPlan { choice: MemoryChoice::SmallOffloaded, offloaded: true, ..SMALL },
+    INPUTS_OFFLOADED,
+    NamedPlan { choice: MemoryChoice::AllOffloaded, offloaded: true, ..INPUTS_OFFLOADED },
 ];
 
 fn plan_named(choice: MemoryChoice) -> Option<&'static NamedPlan> {
@@ -191,13 +199,16 @@ impl Planned<'_> {
             self.refuse_streamed(choice)?;
         }
         self.refuse_offload()?;
+        self.refuse_activation_offload()?;
         let mut all: Vec<MemoryCandidate> = Vec::new();
         for named in &PLANS {
             let plan = self.plan(named);
             let streams = self.refuse_streamed(named.choice).is_ok();
-            let offloads = asked == Some(named.choice) || self.state_is_large(&all);
-            let possible = (plan.streamed.is_none() || streams) && (!named.offloaded || offloads);
-            if possible && !all.iter().any(|other| other.plan == plan) {
+            let streams = plan.streamed.is_none() || streams;
+            if streams
+                && self.is_worth_moving(named, &all)
+                && !all.iter().any(|other| other.plan == plan)
+            {
                 all.push(self.candidate(Some(named.choice.name()), plan)?);
             }
         }
@@ -227,6 +238,7 @@ impl Planned<'_> {
             rows: train.micro_batch_size,
             streamed: None,
             optimizer_offload: train.optimizer_offload.unwrap_or(OptimizerOffload::None),
+            activation_offload: train.activation_offload.unwrap_or(ActivationOffload::None),
         }
     }
 
@@ -255,6 +267,12 @@ impl Planned<'_> {
                 None if named.offloaded => OptimizerOffload::Disk,
                 _ => as_set.optimizer_offload,
             },
+            activation_offload: match self.config.train.activation_offload {
+                _ if named.recompute == Recompute::None => ActivationOffload::None,
+                None if named.inputs_offloaded && self.opened.on_gpu() => ActivationOffload::Host,
+                None if named.inputs_offloaded => ActivationOffload::Disk,
+                _ => as_set.activation_offload,
+            },
         }
     }
 
@@ -265,12 +283,30 @@ impl Planned<'_> {
             && self.description.layers.iter().any(LayerDescription::has_mlp)
     }
 
-    /// Whether moving the optimizer's state off the device is worth its time; of these plans, the
-    /// first leaves it there.
-    fn state_is_large(&self, all: &[MemoryCandidate]) -> bool {
-        let (state, first) = (self.work.trained.state_bytes, all.first());
-        let step = first.map_or(u64::MAX, |first| first.estimate.on_device());
-        state >= STATE_LEAST && state >= step / STATE_PART
+    /// Whether it is worth its time to move what a plan moves off the device, or is asked for;
+    /// these are the plans before it.
+    fn is_worth_moving(&self, named: &NamedPlan, all: &[MemoryCandidate]) -> bool {
+        let train = &self.config.train;
+        let (set, recompute) = (train.activation_offload, named.recompute);
+        let moves = set.is_some_and(|it| it != ActivationOffload::None);
+        let stays = set == Some(ActivationOffload::None);
+        if moves && recompute == Recompute::None || stays && named.inputs_offloaded {
+            return false;
+        }
+        if train.memory == Some(named.choice) {
+            return true;
+        }
+        let is_large = |bytes: u64, recompute: Recompute| {
+            let mut others = all.iter().filter(|it| it.plan.recompute == recompute);
+            let step = others.next().map_or(u64::MAX, |first| first.estimate.on_device());
+            bytes >= MOVED_LEAST && bytes >= step / MOVED_PART
+        };
+        let first = all.first().map_or(Recompute::None, |first| first.plan.recompute);
+        let state = !named.offloaded || is_large(self.work.trained.state_bytes, first);
+        let inputs = !named.inputs_offloaded
+            || moves
+            || is_large(self.work.input_bytes(self.description), Recompute::Layers);
+        state && inputs
     }
 
     /// Whether the gradient of the output projection is wanted, or of rows of it, or of factors
@@ -309,7 +345,9 @@ impl Planned<'_> {
             plan;
         let rows = if self.opened.on_gpu() { self.work.rows.min(rows) } else { self.work.rows };
         let (mlp_tile, offload) = (tiled_mlp.then_some(MLP_TILE), plan.optimizer_offload);
-        let mut work = Workload { recompute, mlp_tile, chunk, rows, offload, ..self.work };
+        let activation_offload = plan.activation_offload;
+        let mut work =
+            Workload { recompute, mlp_tile, chunk, rows, offload, activation_offload, ..self.work };
         if let (Some(which), Some(adapter)) = (streamed, self.adapter) {
             let model = (adapter, self.description);
             work = frozen_weights::streamed(which, self.weight_format, model, work)?;

@@ -28,7 +28,7 @@ mod memory_plans;
 mod post_eval;
 mod device_init;
 mod effect;
-mod optimizer_store;
+mod offload_stores;
 mod parameter_rules;
 mod predicted_speed;
 mod prepare;
@@ -180,6 +180,7 @@ fn go(
     teacher::learn_from_teacher(&mut prepared, observer)?;
     let mut trainer = prepared.trainer()?;
     prepared.keep_state_elsewhere(&mut trainer)?;
+    prepared.keep_inputs_elsewhere(&mut trainer)?;
     let mut session = Session::open(run, request, &prepared, &mut trainer, observer)?;
     session.mirror_to(mirror);
     supply.be_patient();

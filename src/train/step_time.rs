@@ -1,7 +1,7 @@
 //! About how long steps take, by their products.
 
 use super::memory_plan::MemoryPlan;
-use crate::config::{OptimizerOffload, Recompute};
+use crate::config::{ActivationOffload, OptimizerOffload, Recompute};
 use crate::model::{Description, Streamed};
 
 /// What a chunk of the loss takes beside its tokens, as so many of them: the output projection is
@@ -12,11 +12,13 @@ const STREAMED: f64 = 1.05;
 /// What packing matrices once more for each tile of tokens adds, as a share of a forward pass.
 const TILE_OVERHEAD: f64 = 0.02;
 const STREAMED_TABLES: f64 = 1.02;
-/// What bringing a byte of the optimizer's state to an update or back takes, as so many products: a
+/// What bringing a byte of the optimizer's state to an update or back takes, or of a layer's input, as so many products: a
 /// CPU makes some 50·10⁹ a second beside a disk of 1 GB/s, a GPU some 20·10¹² beside a bus and a
 /// host that convert and copy 5 GB/s. Rough as well, and not measured.
 const BYTE_ON_CPU: f64 = 50.0;
 const BYTE_ON_GPU: f64 = 4000.0;
+/// Bytes of a number of the residual stream.
+const F32: usize = 4;
 /// The share of the speed of large products that a step reaches: 0.67 to 0.77 of SmolLM2-135M, and
 /// up to 0.87 of a Llama of a billion numbers (`benches/README.md`, "Products, and the peak of the
 /// processor").
@@ -72,7 +74,13 @@ impl StepProducts<'_> {
             OptimizerOffload::None => 0.0,
             OptimizerOffload::Host | OptimizerOffload::Disk => 2.0 * self.state_bytes as f64,
         };
-        all + moved * byte / self.step_tokens.max(1) as f64
+        let inputs = match plan.activation_offload {
+            ActivationOffload::None => 0.0,
+            ActivationOffload::Host | ActivationOffload::Disk => {
+                2.0 * (F32 * self.description.layers.len() * self.description.hidden) as f64
+            }
+        };
+        all + inputs * byte + moved * byte / self.step_tokens.max(1) as f64
     }
 }
 
@@ -114,6 +122,7 @@ mod tests {
         rows: 1,
         streamed: None,
         optimizer_offload: OptimizerOffload::None,
+        activation_offload: ActivationOffload::None,
     };
 
     /// The products of all layers, as the numbers of their weights and norms are, and those of the
@@ -145,6 +154,10 @@ mod tests {
         let optimizer_offload = OptimizerOffload::Disk;
         let offloaded = products(true, false, MemoryPlan { optimizer_offload, ..PLAN });
         assert_eq!(offloaded, products(true, false, PLAN) + 100.0 * BYTE_ON_CPU);
+        // Of each token 64 numbers of four bytes for each of two layers, there and back.
+        let activation_offload = ActivationOffload::Disk;
+        let offloaded = products(true, false, MemoryPlan { activation_offload, ..again });
+        assert_eq!(offloaded, products(true, false, again) + 1024.0 * BYTE_ON_CPU);
     }
 
     #[test]

@@ -527,3 +527,42 @@ fn a_disk_without_room_for_the_state_of_the_optimizer_is_said() {
         assert!(tidy(&scene.run));
     }
 }
+
+const INPUTS_ON_DISK: &[&str] =
+    &["--set", "train.recompute=layers", "--set", "train.activation_offload=disk"];
+
+/// A run never goes on from what was there: the last checkpoint is good, wherever the disk fails.
+#[test]
+fn a_disk_that_fails_inputs_of_layers_is_said_and_the_run_goes_on_from_its_checkpoint() {
+    let scene = Scene::new(INPUTS_ON_DISK);
+    scene.begin_anew();
+    assert_eq!(train_under(&scene.run, "none", 0, &[]).code, Some(0));
+    assert_eq!(end(&scene.run), scene.expected, "it is the same with them in memory");
+    let calls = scene.calls.iter().enumerate();
+    let calls: Vec<usize> =
+        calls.filter(|(_, call)| call.contains("layer-inputs")).map(|(number, _)| number).collect();
+    let writes = calls.iter().filter(|at| scene.calls[**at].contains(" Write ")).count();
+    assert!(writes as u64 >= 2 * STEPS, "each of two layers writes in each step: {calls:?}");
+    let said = "error[disk-full]: cannot write inputs of layers to disk";
+    for kind in [" Open ", " Reserve ", " Write "] {
+        let at = calls.iter().find(|at| scene.calls[**at].contains(kind));
+        scene.begin_anew();
+        let ended = train_under(&scene.run, "full-once", *at.unwrap(), INPUTS_ON_DISK);
+        assert!(ended.code.is_some_and(|code| code != 0), "{kind}: {}", ended.said);
+        assert!(ended.said.contains(said), "{kind}: {}", ended.said);
+        let after = train_under(&scene.run, "none", 0, INPUTS_ON_DISK);
+        assert_eq!(after.code, Some(0), "{}", after.said);
+        assert_eq!(end(&scene.run), scene.expected, "{kind}");
+        assert!(tidy(&scene.run));
+    }
+    // Between checkpoints, which another thread writes: calls may have other numbers then.
+    for (number, at) in calls.into_iter().enumerate().filter(|(it, _)| it % 5 == 4) {
+        scene.begin_anew();
+        train_under(&scene.run, "broken", at, INPUTS_ON_DISK);
+        let more = if number % 2 == 0 { INPUTS_ON_DISK } else { &[] };
+        let after = train_under(&scene.run, "none", 0, more);
+        assert_eq!(after.code, Some(0), "{}", after.said);
+        assert_eq!(end(&scene.run), scene.expected, "call {at}");
+        assert!(tidy(&scene.run), "call {at} has left something");
+    }
+}

@@ -1,6 +1,8 @@
 //! What `plan` says that a run takes is near its peak.
 //! `benches/memory.py` measures models of a middle size of all families.
 
+mod activations;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -141,7 +143,9 @@ fn bytes_of(run: &Run, name: &str) -> BTreeMap<String, Vec<u8>> {
     let folder = run.path(&format!("checkpoints/{name}"));
     let left = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
-    let scratch = |name: &String| name.contains("frozen-weights") || name.contains("-state");
+    let scratch = |name: &String| {
+        name.contains("frozen-weights") || name.contains("-state") || name.contains("layer-inputs")
+    };
     assert!(!left.iter().any(scratch), "{left:?}");
     let mut all = files_of(&folder.join("artifact"));
     for file in ["adapter.safetensors", "optimizer.safetensors", "state.json"] {
@@ -182,6 +186,8 @@ fn every_memory_plan_gives_the_same_bytes() {
     for (name, plan) in [
         ("offloaded", "train.memory=offloaded"),
         ("small-offloaded", "train.memory=small-offloaded"),
+        ("activations-offloaded", "train.memory=activations-offloaded"),
+        ("all-offloaded", "train.memory=all-offloaded"),
     ] {
         assert_eq!(chosen(&planned(&run, &[plan])), name);
         assert_same(name, &trained(&run, name, &[plan]), &straight);
@@ -380,7 +386,7 @@ fn memory_plans_of_full_training_give_the_same_bytes() {
             .map(|file| fs::read(folder.join(file)).unwrap())
     };
     let straight = train("straight", &[]);
-    for plan in PLANS[..4].iter().chain(&["offloaded", "small-offloaded"]) {
+    for plan in PLANS[..4].iter().chain(&["offloaded", "small-offloaded", "all-offloaded"]) {
         assert!(train(plan, &[&format!("train.memory={plan}")]) == straight, "{plan}");
     }
     // With saves beside steps, measurements and parts of the state that are saved meanwhile.

@@ -361,6 +361,7 @@ const CHANGES: &[Change] = &[
     under(&["train.recompute=layers"], "train.tiled_mlp", "false", "true"),
     change("train.memory", "fastest", "recompute"),
     change("train.optimizer_offload", "none", "disk"),
+    under(&["train.recompute=layers"], "train.activation_offload", "none", "disk"),
     change("device.memory_limit", "", "1 MB"),
     change("train.loss_chunk_tokens", "512", "16"),
     change("train.precision", "auto", "f32"),

@@ -195,8 +195,9 @@ settings! {
              beside an adapter, `streamed-tables` leaves embedding and output head on disk as \
              well, and `streamed` all frozen matrices. `offloaded` is `fastest`, and \
              `small-offloaded` is `small`, with the optimizer's state on disk on the CPU and in \
-             host memory on a GPU. On the CPU all give the same bytes. `firebrand \
-             plan` lists what each needs.",
+             host memory on a GPU. `activations-offloaded` is `tiled-mlp` with the inputs of \
+             layers there, and `all-offloaded` has both there. On the CPU all give the same \
+             bytes. `firebrand plan` lists what each needs.",
         )
         .effect(Effect::Speed)
         .example("\"auto\"")
@@ -214,6 +215,20 @@ settings! {
         .effect(Effect::Speed)
         .example("\"disk\"")
         .names(&[("other tools", "offload_optimizer")]);
+        /// Where inputs of layers that are computed again are meanwhile; none where a plan says it.
+        activation_offload: Option<ActivationOffload> = Key::new(
+            "train.activation_offload",
+            ValueKind::Choice(ActivationOffload::NAMES),
+            DefaultValue::Absent("`train.memory` decides, and without it nothing is moved"),
+            "Where the inputs of layers that are computed again are until the backward pass comes \
+             to them: on the device (`none`), in `host` memory, which is another one on a GPU \
+             alone, or on `disk`, in a file without a name in the run's directory. Without it \
+             memory grows with the number of layers. Slower, with the same numbers; it needs \
+             `train.recompute = \"layers\"` or a `train.memory` that computes layers again.",
+        )
+        .effect(Effect::Speed)
+        .example("\"disk\"")
+        .names(&[("axolotl and TRL", "activation_offloading")]);
         /// Target tokens whose logits exist at the same time.
         loss_chunk_tokens: usize = Key::new(
             "train.loss_chunk_tokens",
@@ -314,6 +329,22 @@ choices! {
         Offloaded = "offloaded",
         /// The small one, with the optimizer's state off the device.
         SmallOffloaded = "small-offloaded",
+        /// The one with MLPs in tiles, with inputs of layers off the device.
+        ActivationsOffloaded = "activations-offloaded",
+        /// The same, with the optimizer's state off the device as well.
+        AllOffloaded = "all-offloaded",
+    }
+}
+
+choices! {
+    /// Where inputs of layers that are computed again are until the backward pass needs them.
+    ActivationOffload {
+        /// On the device.
+        None = "none",
+        /// In host memory, beside a GPU.
+        Host = "host",
+        /// On disk.
+        Disk = "disk",
     }
 }
 

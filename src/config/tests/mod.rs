@@ -91,6 +91,7 @@ fn the_least_config_has_the_defaults_of_the_contract() {
             tiled_mlp: None,
             memory: None,
             optimizer_offload: None,
+            activation_offload: None,
             loss_chunk_tokens: 128,
             precision: PrecisionChoice::Auto,
         }

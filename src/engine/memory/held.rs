@@ -1,7 +1,7 @@
-//! What a plan leaves on the device of a tape and of the optimizer's state.
+//! What a plan leaves on the device of a tape, of inputs of layers and of the optimizer's state.
 
 use super::{F32, TrainedParameters, Workload};
-use crate::config::OptimizerOffload;
+use crate::config::{ActivationOffload, OptimizerOffload, Recompute};
 use crate::engine::STATE_AT_ONCE;
 use crate::model::Description;
 use crate::model::description::LayerDescription;
@@ -18,6 +18,31 @@ impl Workload {
             tokens * (all - in_tiles + beside) as u64 + tile * in_tiles as u64
         };
         description.layers.iter().map(of_layer).max().unwrap_or(0)
+    }
+
+    /// Whether inputs of layers leave the device until the backward pass.
+    pub(super) fn moves_inputs(&self) -> bool {
+        self.recompute == Recompute::Layers && self.activation_offload != ActivationOffload::None
+    }
+
+    /// Inputs of so many layers that are there at once in the backward pass: where they come back,
+    /// that of the layer which is computed again, and the next one on its way.
+    pub(super) fn inputs_at_once(&self, layers: u64) -> u64 {
+        if self.moves_inputs() { layers.min(2) } else { layers }
+    }
+
+    /// Bytes of them in host memory, off a GPU.
+    pub(super) fn inputs_in_host_memory(&self, description: &Description) -> u64 {
+        match self.activation_offload {
+            ActivationOffload::Host if self.moves_inputs() => self.input_bytes(description),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the inputs of all layers.
+    pub fn input_bytes(&self, description: &Description) -> u64 {
+        let numbers = self.rows * self.length * description.hidden * description.layers.len();
+        numbers as u64 * F32
     }
 
     /// Bytes of the optimizer's state that stay on the device.

@@ -82,9 +82,13 @@ impl Passes {
         let count = of_layers.len().max(1) as u64;
         let of_layer = work.trained.count * F32 / count;
         let (mut kept, mut backward) = (0, 0);
+        // Where inputs leave the memory, that of one layer is there, and the next one on its way.
+        let moved = work.moves_inputs();
+        let came = if moved { work.inputs_at_once(count) * stream } else { 0 };
         for (number, layer) in (0..).zip(&of_layers) {
             kept += match work.recompute {
                 Recompute::None => layer.kept,
+                Recompute::Layers if moved => 0,
                 Recompute::Layers => stream,
             };
             let again = match work.recompute {
@@ -93,7 +97,7 @@ impl Passes {
                 Recompute::Layers => layer.kept - stream.min(layer.kept),
             };
             let gradients = of_layer * (count - number);
-            backward = backward.max(kept + again + layer.backward + gradients);
+            backward = backward.max(kept + came + again + layer.backward + gradients);
         }
         // Of the streams beside the residual one, and their gradients.
         let beside = 2 * tokens * description.beside_stream() as u64 * F32;

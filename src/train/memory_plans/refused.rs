@@ -2,7 +2,7 @@
 
 use super::{MemoryCandidate, Planned, plan_named};
 use crate::adapters;
-use crate::config::{MemoryChoice, OptimizerOffload};
+use crate::config::{ActivationOffload, MemoryChoice, OptimizerOffload, Recompute};
 use crate::error::{Error, Result};
 use crate::event::bytes;
 use crate::train::memory_fit;
@@ -49,6 +49,41 @@ impl Planned<'_> {
                     .because(format!("`{optimizer}` keeps none with these settings"))
                     .hint("leave it out"))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why inputs of layers cannot be off the device, where that is asked for and cannot.
+    pub(super) fn refuse_activation_offload(&self) -> Result<()> {
+        let train = &self.config.train;
+        let planned = train.memory.and_then(plan_named);
+        let moves = planned.filter(|named| named.inputs_offloaded);
+        let asked = match (train.activation_offload, moves) {
+            (None | Some(ActivationOffload::None), None) => return Ok(()),
+            (_, Some(named)) => format!("`train.memory = \"{}\"`", named.choice),
+            (Some(place), None) => format!("`train.activation_offload = \"{place}\"`"),
+        };
+        let error = Error::run(format!("{asked} moves inputs of layers off the device"));
+        match (train.activation_offload, planned, train.memory) {
+            (Some(ActivationOffload::None), ..) => Err(error
+                .because("`train.activation_offload = \"none\"` leaves them there")
+                .hint("leave one of the two out")),
+            (Some(ActivationOffload::Host), ..) if !self.opened.on_gpu() => Err(error
+                .because("on the CPU they are in host memory already (`\"host\"`)")
+                .hint("`train.activation_offload = \"disk\"` moves them to disk")),
+            (_, Some(named), _) if named.recompute == Recompute::None => Err(error
+                .because(format!(
+                    "with `train.memory = \"{}\"` nothing is computed again, and layers keep \
+                     more than that",
+                    named.choice
+                ))
+                .hint(
+                    "take a plan that computes layers again, such as `train.memory = \
+                     \"recompute\"`",
+                )),
+            (_, None, None) if train.recompute != Some(Recompute::Layers) => Err(error
+                .because("nothing is computed again, and layers keep more than that")
+                .hint("add `train.recompute = \"layers\"`, or `train.memory = \"auto\"`")),
             _ => Ok(()),
         }
     }
