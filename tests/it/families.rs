@@ -384,9 +384,8 @@ fn packed_documents_have_the_logits_of_documents_alone() {
                 alone.extend(logits(&model, &batch));
             }
             let found = relative(&together, &alone);
-            // Products of other sizes are summed in another order.
-            let limit = if packed.length > 24 { 4e-6 } else { 2e-6 };
-            assert!(found < limit, "{} {kernels}: {found}", case.name);
+            // Products of other sizes are summed in another order, which depends on the processor.
+            assert!(found < 4e-6, "{} {kernels}: {found}", case.name);
         }
     }
 }
