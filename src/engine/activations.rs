@@ -11,7 +11,6 @@ use burn::tensor::{DType, Device, Tensor};
 use super::scratch::{ScratchContent, ScratchFile, ScratchPart};
 use crate::error::Result;
 use crate::ops::{from_vec, host};
-use crate::weights::Element;
 
 const LESS: &str = "make room, or keep them in memory (`train.activation_offload = \"none\"`)";
 
@@ -37,11 +36,6 @@ impl ActivationStore {
             place: bytes,
         };
         Ok(Self::Disk(ScratchFile::within(folder, content, inputs * bytes)?))
-    }
-
-    /// Bytes of an input of so many tokens.
-    pub fn bytes_of(tokens: usize, hidden: usize) -> u64 {
-        (tokens * hidden * Element::F32.size()) as u64
     }
 
     fn put(&self, x: Tensor<2>) -> Result<LayerInput> {
@@ -154,7 +148,7 @@ mod tests {
         for kernels in [Kernels::Fast, Kernels::Portable] {
             let model = small_model(&Device::flex(), ComputeConfig::default()).unwrap();
             let (layers, hidden) = (model.layers.len() as u64, model.description.hidden);
-            let bytes = ActivationStore::bytes_of(batch.tokens.len(), hidden);
+            let bytes = (batch.tokens.len() * hidden * 4) as u64;
             let folder = tempfile::tempdir().unwrap();
             let disk = ActivationStore::on_disk(folder.path(), layers, bytes).unwrap();
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

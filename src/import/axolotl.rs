@@ -4,6 +4,7 @@ use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, DataSet, Draft};
 use super::groups::{finish_groups, lr_groups};
+use super::recompute;
 use super::trackers::{self, NOTHING_SENT};
 use super::trainer::{self, in_eight_bits, in_four_bits, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
@@ -147,9 +148,9 @@ const SETTINGS: &[(&str, Action)] = &[
     ("cosine_min_lr_ratio", Key("train.min_lr_ratio")),
     ("optimizer", Make(trainer::optimizer)),
     ("adam_eps", Key("train.adam_epsilon")),
-    ("gradient_checkpointing", Make(trainer::recompute)),
-    ("activation_offloading", Make(trainer::activation_offloading)),
-    ("tiled_mlp", Make(trainer::tiled_mlp)),
+    ("gradient_checkpointing", Make(recompute::recompute)),
+    ("activation_offloading", Make(recompute::activation_offloading)),
+    ("tiled_mlp", Make(recompute::tiled_mlp)),
     ("float16", Make(trainer::fp16)),
     ("bfloat16", Make(trainer::bf16)),
     ("evals_per_epoch", Without(PER_EPOCH)),

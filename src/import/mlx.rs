@@ -3,8 +3,9 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
+use super::recompute::recompute;
 use super::trackers::{NOTHING_SENT, report_to, wandb};
-use super::trainer::{number, optimizer, recompute, without_adapter};
+use super::trainer::{number, optimizer, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
 

@@ -7,6 +7,7 @@ mod draft;
 mod groups;
 mod llama_factory;
 mod mlx;
+mod recompute;
 mod trackers;
 mod trainer;
 mod trl;

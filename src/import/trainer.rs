@@ -3,6 +3,7 @@
 
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
+use super::recompute;
 use super::trackers::report_to;
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
@@ -45,7 +46,7 @@ pub const SETTINGS: &[(&str, Action)] = &[
     ("optim", Make(optimizer)),
     ("optim_args", Without("the optimizer's settings have keys of their own in `[train]`")),
     ("optim_target_modules", Without("an optimizer changes all trainable parameters")),
-    ("gradient_checkpointing", Make(recompute)),
+    ("gradient_checkpointing", Make(recompute::recompute)),
     ("gradient_checkpointing_kwargs", Nothing),
     ("bf16", Make(bf16)),
     ("fp16", Make(fp16)),
@@ -209,45 +210,10 @@ fn noise(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     }
 }
 
-/// `true`, or a way of doing it.
-pub fn recompute(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    if matches!(node.text(), Some("offload" | "offload_disk")) {
-        return activation_offloading(node, draft);
-    }
-    match node.is_off() {
-        true => draft.put("train.recompute", "\"none\""),
-        false => draft.put("train.recompute", "\"layers\""),
-    }
-}
-
 /// Records in the order of the files.
 pub fn in_order(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
     match node.is_true() {
         true => draft.put("data.shuffle", "false"),
-        false => Ok(()),
-    }
-}
-
-/// On disk wherever it is computed: host memory is another one beside a GPU alone. Here it is of
-/// layers that are computed again.
-pub fn activation_offloading(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    match (node.is_off(), node.is_true(), node.text()) {
-        (true, ..) => Ok(()),
-        (_, true, _) | (.., Some("disk" | "legacy" | "offload" | "offload_disk")) => {
-            draft.put("train.recompute", "\"layers\"")?;
-            draft.put("train.activation_offload", "\"disk\"")
-        }
-        _ => Err("`train.activation_offload` is `none`, `host` or `disk`".to_owned()),
-    }
-}
-
-/// There it is of layers that are computed again, too.
-pub fn tiled_mlp(node: &YamlNode, draft: &mut Draft) -> Result<(), String> {
-    match node.is_true() {
-        true => {
-            draft.put("train.recompute", "\"layers\"")?;
-            draft.put("train.tiled_mlp", "true")
-        }
         false => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
+use super::recompute;
 use super::trainer::{self, in_eight_bits, in_four_bits, target_modules, without_adapter};
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;
@@ -87,7 +88,7 @@ const SETTINGS: &[(&str, Action)] = &[
     ("beta", Without(OBJECTIVE)),
     ("reward_model_name_or_path", Without(OBJECTIVE)),
     ("num_generations", Without(OBJECTIVE)),
-    ("activation_offloading", Make(trainer::activation_offloading)),
+    ("activation_offloading", Make(recompute::activation_offloading)),
 ];
 
 /// The one data set that the settings name.

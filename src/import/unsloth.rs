@@ -4,10 +4,11 @@
 use super::ForeignTool;
 use super::draft::Action::{Key, Make, Nothing, Without};
 use super::draft::{Action, Draft};
+use super::recompute::recompute;
 use super::trackers::{tensorboard, wandb};
 use super::trainer::{
-    epochs, eval_steps, in_four_bits, max_steps, number, optimizer, recompute, save_steps,
-    scheduler, target_modules, warmup_ratio, warmup_steps, without_adapter,
+    epochs, eval_steps, in_four_bits, max_steps, number, optimizer, save_steps, scheduler,
+    target_modules, warmup_ratio, warmup_steps, without_adapter,
 };
 use super::yaml::{YamlNode, YamlValue};
 use crate::document::quoted;

@@ -102,6 +102,9 @@ pub struct MemoryCandidate {
     /// About how many tokens it trains on in a second on this machine; none unless that was
     /// measured ([`Prepared::predict_speed`](crate::train::Prepared::predict_speed)).
     pub tokens_per_second: Option<f64>,
+    /// Bytes of the inputs of all layers, of what is differentiated at the same time.
+    #[serde(skip)]
+    pub(super) input_bytes: u64,
     /// Multiplications with addition of a token.
     #[serde(skip)]
     products: f64,
@@ -367,6 +370,7 @@ impl Planned<'_> {
             memory_bytes,
             relative_time,
             tokens_per_second: None,
+            input_bytes: work.input_bytes(self.description),
             products,
             chosen: false,
             estimate,

@@ -39,12 +39,11 @@ impl Prepared<'_> {
             ActivationOffload::None => None,
             ActivationOffload::Host => Some(ActivationStore::Host),
             ActivationOffload::Disk => {
-                let (settings, description) = (self.step_settings(), &self.description);
-                let layers = description.layers.len() * settings.parallel_micro_batches.max(1);
-                let tokens = self.memory_plan().rows * self.length;
+                let at_once = self.step_settings().parallel_micro_batches.max(1);
+                let inputs = (self.description.layers.len() * at_once) as u64;
+                let bytes = self.memory_plans.chosen().input_bytes;
                 let folder = Path::new(&self.config.output.dir);
-                let input = ActivationStore::bytes_of(tokens, description.hidden);
-                Some(ActivationStore::on_disk(folder, layers as u64, input)?)
+                Some(ActivationStore::on_disk(folder, inputs, bytes / inputs.max(1))?)
             }
         };
         Ok(())

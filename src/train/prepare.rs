@@ -55,8 +55,6 @@ pub struct Prepared<'a> {
     batches_read: usize,
     /// How micro-batches are divided from the beginning, so that tensors are not too large.
     pub(super) micro_batch_split: MicroBatchSplit,
-    /// Tokens of the longest row.
-    pub(super) length: usize,
     /// What it learns from.
     pub corpus: Corpus,
     /// The rows, in order.
@@ -147,7 +145,6 @@ pub fn prepare<'a>(
         precision,
         batches_read: batches_read(config),
         micro_batch_split,
-        length,
         validation: data::validation_batches(&corpus.validation, &config.data, rows),
         corpus,
         plan,
