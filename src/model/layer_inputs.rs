@@ -4,7 +4,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::error::Result;
-use crate::model::blocks::{NamedLinear, Norm, NormOnCpu, without_padding};
+use crate::model::blocks::{NamedLinear, Norm, NormOnCpu};
 use crate::model::description::LayerInputsDescription;
 use crate::model::{Gradients, PassContext, Visitor, VocabularyMatrix, WeightSource};
 use crate::ops::cpu::{
@@ -101,8 +101,7 @@ impl LayerInputs {
         let d = context.side.take_input_gradient()?.mul_scalar(of.scale);
         if self.table.trainable() {
             let d_rows = d.clone().mul_scalar(of.table_scale);
-            let d_rows = without_padding(of.padding, tokens, d_rows);
-            self.table.add_rows_gradient(sums, tokens, &d_rows);
+            self.table.add_rows_gradient(sums, tokens, &d_rows, of.padding);
         }
         if let Some(here) = LayerInputsOnCpu::of(self, &embedded, context) {
             return Some(here.backward(d, sums));

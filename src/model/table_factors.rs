@@ -91,20 +91,33 @@ impl TableFactors {
         let d_left = product(d.clone().transpose(), hidden, computing.arithmetic);
         let d_hidden = product(d.clone(), left, computing.arithmetic);
         let d_right = product(d_hidden.transpose(), x.clone(), computing.arithmetic);
-        let [of_left, of_right] = self.of_rows(tokens, more);
+        let [of_left, of_right] = self.of_rows(tokens, more, None);
         self.add(sums, wide(d_left) + of_left, wide(d_right) + of_right);
     }
 
-    /// Adds their gradient for `d` of the row of each token.
-    pub fn add_rows_gradient(&self, sums: &mut Gradients, tokens: &Tensor<1, Int>, d: &Tensor<2>) {
-        let [left, right] = self.of_rows(tokens, d);
+    /// Adds their gradient for `d` of the row of each token. The row of `padding` in L has none; R
+    /// has that of its lookups, since PEFT looks up rows of L alone.
+    pub fn add_rows_gradient(
+        &self,
+        sums: &mut Gradients,
+        tokens: &Tensor<1, Int>,
+        d: &Tensor<2>,
+        padding: Option<u32>,
+    ) {
+        let [left, right] = self.of_rows(tokens, d, padding);
         self.add(sums, left, right);
     }
 
     /// The gradients of both for `d` of the row of each token, without the scale.
-    fn of_rows(&self, tokens: &Tensor<1, Int>, d: &Tensor<2>) -> [Tensor<2>; 2] {
+    fn of_rows(
+        &self,
+        tokens: &Tensor<1, Int>,
+        d: &Tensor<2>,
+        padding: Option<u32>,
+    ) -> [Tensor<2>; 2] {
         let (left, d) = (self.left(), wide(d.clone()));
         let right = d.clone().matmul(self.right().transpose());
+        let right = without_padding(padding, tokens, right);
         let d_left =
             left.zeros_like().select_assign(0, tokens.clone(), right, IndexingUpdateOp::Add);
         let d_right = left.select(0, tokens.clone()).transpose().matmul(d);
@@ -126,4 +139,16 @@ impl TableFactors {
         visitor.matrix(&self.paths[0], &mut self.a);
         visitor.matrix(&self.paths[1], &mut self.b);
     }
+}
+
+/// Gradients `d: [tokens, width]` of looked up rows, without those of a token that has none: what
+/// `padding_idx` of PyTorch's `nn.Embedding` is for. A head that is the same matrix has its own.
+pub(super) fn without_padding(
+    padding: Option<u32>,
+    tokens: &Tensor<1, Int>,
+    d: Tensor<2>,
+) -> Tensor<2> {
+    let Some(token) = padding else { return d };
+    let [count, _] = d.dims();
+    d * tokens.clone().not_equal_scalar(token).float().reshape([count, 1])
 }

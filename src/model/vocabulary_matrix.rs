@@ -10,6 +10,7 @@ use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor};
 
 use self::coded_table::CodedTable;
 use crate::device::ComputeConfig;
+use crate::model::table_factors::without_padding;
 use crate::model::{Gradients, Parameter, TableFactors, TokenRows, Visitor};
 use crate::ops::cpu;
 use crate::ops::{from_vec, host, indices, product, rows_of, wide};
@@ -304,13 +305,21 @@ impl VocabularyMatrix {
         }
     }
 
-    /// Adds the gradient of [`Self::rows`]: `d` of the row of each token.
-    pub fn add_rows_gradient(&self, sums: &mut Gradients, tokens: &Tensor<1, Int>, d: &Tensor<2>) {
+    /// Adds the gradient of [`Self::rows`]: `d` of the row of each token, but for the row of
+    /// `padding`.
+    pub fn add_rows_gradient(
+        &self,
+        sums: &mut Gradients,
+        tokens: &Tensor<1, Int>,
+        d: &Tensor<2>,
+        padding: Option<u32>,
+    ) {
+        if let (None, Some(factors)) = (&self.token_rows, &self.factors) {
+            return factors.add_rows_gradient(sums, tokens, d, padding);
+        }
+        let d = &without_padding(padding, tokens, d.clone());
         if let Some(rows) = &self.token_rows {
             return rows.add_rows_gradient(sums, tokens, d);
-        }
-        if let Some(factors) = &self.factors {
-            return factors.add_rows_gradient(sums, tokens, d);
         }
         for (number, (first, piece)) in self.parts().enumerate() {
             let gradient = self.scatter(piece.value.zeros_like(), tokens, d, (first, piece));
@@ -443,5 +452,33 @@ mod tests {
             };
             assert_eq!((found("x.a"), found("x.b")), (d_a.to_vec(), d_b.to_vec()));
         }
+    }
+
+    #[test]
+    fn of_factors_padding_keeps_back_the_row_of_the_token_alone() {
+        let device = Device::flex();
+        let tensor = |values: &[f32], dims| from_vec(values.to_vec(), dims, &device);
+        let table = || piece(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let tokens = indices([1, 2, 1].into_iter(), &device);
+        let d = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2]);
+        let mut matrix = VocabularyMatrix::new("x.weight", vec![table()]);
+        let factors = [tensor(&[1.0, 2.0, 3.0], [1, 3]), tensor(&[10.0, 20.0], [2, 1])];
+        let paths = ["x.a", "x.b"].map(str::to_owned);
+        matrix.factors = Some(TableFactors::new(paths, TableKind::Embedding, factors, 0.5));
+        let mut sums = Gradients::default();
+        matrix.add_rows_gradient(&mut sums, &tokens, &d, Some(1));
+        let found = |sums: &Gradients, name: &str| host(sums.get(name).unwrap().clone());
+        // PEFT looks the row up in A with `padding_idx`, and multiplies what it finds with B.
+        assert_eq!(found(&sums, "x.a"), [0.0, 0.0, 0.5 * (30.0 + 80.0)]);
+        let of_b = [0.5 * (2.0 * 6.0 + 3.0 * 3.0), 0.5 * (2.0 * 8.0 + 3.0 * 4.0)];
+        assert_eq!(found(&sums, "x.b"), of_b);
+
+        // Rows that are trained beside the others have no part of it.
+        let mut matrix = VocabularyMatrix::new("x.weight", vec![table()]);
+        matrix.train_rows(vec![2, 1]);
+        let mut sums = Gradients::default();
+        matrix.add_rows_gradient(&mut sums, &tokens, &d, Some(1));
+        let path = matrix.token_rows().unwrap().path();
+        assert_eq!(found(&sums, path), [3.0, 4.0, 0.0, 0.0]);
     }
 }

@@ -23,20 +23,11 @@ impl Embedding {
     /// Adds the gradient of the matrix, or of rows of it, if they learn, for that of the output.
     pub fn backward(&self, tokens: &Tensor<1, Int>, d: Tensor<2>, sums: &mut Gradients) {
         if self.matrix.learns() {
-            let d = without_padding(self.padding, tokens, self.scaled(d));
-            self.matrix.add_rows_gradient(sums, tokens, &d);
+            self.matrix.add_rows_gradient(sums, tokens, &self.scaled(d), self.padding);
         }
     }
 
     fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
         if self.scale == 1.0 { x } else { x.mul_scalar(self.scale) }
     }
-}
-
-/// Gradients `d: [tokens, width]` of looked up rows, without those of a token that has none: what
-/// `padding_idx` of PyTorch's `nn.Embedding` is for. A head that is the same matrix has its own.
-pub fn without_padding(padding: Option<u32>, tokens: &Tensor<1, Int>, d: Tensor<2>) -> Tensor<2> {
-    let Some(token) = padding else { return d };
-    let [count, _] = d.dims();
-    d * tokens.clone().not_equal_scalar(token).float().reshape([count, 1])
 }

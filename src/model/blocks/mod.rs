@@ -32,7 +32,7 @@ pub use cache::{BlockCache, RecurrentCache};
 pub use convolution::{Convolution, ConvolutionOnCpu};
 pub use decode::{decode, decodes};
 pub use delta_net::{DeltaNet, DeltaNetOnCpu, SavedDeltaNet};
-pub use embedding::{Embedding, without_padding};
+pub use embedding::Embedding;
 pub use experts::{Experts, ExpertsOnCpu, SavedExperts};
 pub use gated_mlp::{GatedMlp, GatedMlpOnCpu, MLP_TILE, SavedGatedMlp};
 pub use head::{CapSlopes, Head};
