@@ -172,7 +172,7 @@ fn activations_off_the_device_are_taken_over_with_recompute() {
         assert!(made.left.is_empty(), "{}", told(&made));
     }
     let told = told(&axolotl("somewhere"));
-    let why = "`train.activation_offload` is `none`, `host` or `disk`";
+    let why = "somewhere: `train.activation_offload` is `none`, `host` or `disk`";
     assert!(told.contains(&format!("LEFT 3 activation_offloading: {why}")), "{told}");
 }
 

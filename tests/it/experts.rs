@@ -237,6 +237,7 @@ fn experts_of_qwen3_in_one_tensor_are_those_with_a_tensor_each() {
         shape: shape.clone(),
     };
     let specs = all.iter().map(spec).collect();
+    fs::remove_file(run.path("mixture").join(FILE)).unwrap();
     write_safetensors(&run.path("mixture").join(FILE), specs, &BTreeMap::new(), |spec| {
         Ok(all[&spec.name].1.clone())
     })

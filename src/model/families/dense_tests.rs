@@ -230,13 +230,13 @@ fn the_row_of_a_token_that_fills_up_rows_is_that_of_pytorch() {
     // From the end of 100, as `nn.Embedding` counts; beyond either end there is no such row.
     assert_eq!(padding(json!({"pad_token_id": -1})), Some(99));
     assert_eq!(padding(json!({"pad_token_id": -101})), None);
-    let ministral = |token: Option<Value>| {
-        let mut json = json!({"model_type": "ministral3", "head_dim": 16});
+    let olmo = |token: Option<Value>| {
+        let mut json = json!({"model_type": "olmo2"});
         json.as_object_mut().unwrap().extend(token.map(|it| ("pad_token_id".to_owned(), it)));
         padding(json)
     };
-    assert_eq!(ministral(None), Some(11));
-    assert_eq!(ministral(Some(json!(null))), None);
+    assert_eq!(olmo(None), Some(1));
+    assert_eq!(olmo(Some(json!(null))), None);
     says(
         describe(&json!({"pad_token_id": "<pad>"})).unwrap_err().to_string(),
         snapbox::str![[r#"
