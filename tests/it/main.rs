@@ -38,6 +38,7 @@ mod fuzz;
 mod gate;
 mod generate;
 mod gguf_base;
+mod gguf_families;
 mod gradient_check;
 mod hints;
 mod hostile;

@@ -166,6 +166,8 @@ fn options_that_nothing_asks_for_are_refused_by_name() {
         json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
             "rope_scaling": {"rope_type": "default"}}),
         scaling("factor", json!(null)),
+        scaling("mrope_section", json!([2, 3, 3])),
+        scaling("mrope_interleaved", json!(true)),
     ] {
         assert_eq!(describe(&change).unwrap(), plain, "{change}");
     }

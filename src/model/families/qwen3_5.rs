@@ -45,8 +45,6 @@ const DEFAULTS: Defaults =
     Defaults { kv_heads: Some(4), head_dim: Some(256), positions_max: 32_768, padding: None };
 /// The share of a head that is rotated, and its key.
 const PARTIAL: (&str, f64) = ("partial_rotary_factor", 0.25);
-/// How positions in images are divided among the planes: in text all three are the same.
-const OF_PLANES: [&str; 2] = ["mrope_section", "mrope_interleaved"];
 /// Every so many layers there is attention.
 const INTERVAL: usize = 4;
 const HEADS_MAX: usize = 1 << 14;
@@ -140,16 +138,11 @@ fn read(config: &ModelJson, kind: &Kind) -> Result<Dense> {
     Ok(dense)
 }
 
-/// The same with what the rotation of text is.
+/// The same with the share of a head that is rotated where nothing is said.
 fn of_text(config: &ModelJson) -> ModelJson {
     let mut text = config.clone();
     let share = || Value::from(PARTIAL.1);
     text.json.entry(PARTIAL.0).or_insert_with(share);
-    for place in ["rope_parameters", "rope_scaling"] {
-        if let Some(Value::Object(map)) = text.json.get_mut(place) {
-            OF_PLANES.iter().for_each(|key| drop(map.remove(*key)));
-        }
-    }
     text
 }
 

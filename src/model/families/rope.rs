@@ -333,8 +333,19 @@ fn refuse_unknown(
     map: &Map<String, Value>,
     (known, context): (&[&str], RopeContext),
 ) -> Result<()> {
-    // The last says how a model came to be.
-    const ALWAYS: [&str; 6] = ["rope_type", "type", "rope_theta", ORIGINAL, PARTIAL, "finetuned"];
+    // `finetuned` says how a model came to be. The last two divide positions in images among the
+    // planes; in text all three of a token are the same. Text models taken out of those that read
+    // images have them still.
+    const ALWAYS: [&str; 8] = [
+        "rope_type",
+        "type",
+        "rope_theta",
+        ORIGINAL,
+        PARTIAL,
+        "finetuned",
+        "mrope_section",
+        "mrope_interleaved",
+    ];
     for (key, value) in map {
         let key = key.as_str();
         let scales = context.scales_queries && QUERY_SCALE_KEYS.contains(&key);
