@@ -95,8 +95,8 @@ fn dots<S: Simd, N: Number, const ROWS: usize, const FETCHES: bool>(
     }
 }
 
-/// An output after the other, where registers do not hold more. No closure gets the output: one that
-/// is not inlined is compiled for any processor, and its instructions become calls.
+/// An output after the other, where registers do not hold more. No closure gets the output: one
+/// that is not inlined is compiled for any processor, and its instructions become calls.
 #[inline(always)]
 fn by_output<S: Simd, N: Number, const PARTS: usize, const ROWS: usize, const FETCHES: bool>(
     simd: S,
