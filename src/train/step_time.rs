@@ -12,9 +12,10 @@ const STREAMED: f64 = 1.05;
 /// What packing matrices once more for each tile of tokens adds, as a share of a forward pass.
 const TILE_OVERHEAD: f64 = 0.02;
 const STREAMED_TABLES: f64 = 1.02;
-/// What bringing a byte of the optimizer's state to an update or back takes, or of a layer's input,
-/// as so many products: a CPU makes some 50·10⁹ a second beside a disk of 1 GB/s, a GPU some 20·10¹² beside a bus and a
-/// host that convert and copy 5 GB/s. Rough as well, and not measured.
+/// What bringing a byte of the optimizer's state to an update or back takes, or of a layer's
+/// input, as so many products: a CPU makes some 50·10⁹ a second beside a disk of 1 GB/s, a GPU
+/// some 20·10¹² beside a bus and a host that convert and copy 5 GB/s. Rough as well, and not
+/// measured.
 const BYTE_ON_CPU: f64 = 50.0;
 const BYTE_ON_GPU: f64 = 4000.0;
 /// Bytes of a number of the residual stream.

@@ -80,39 +80,39 @@ fn templates_that_take_too_much_are_refused_by_every_command_and_by_scan() {
 # {% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %
 plan: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
+  because it [..]
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 generate: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
+  because it [..]
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 # {{ '%999999999999d' | format(1) }}{{ 'a' | center(9999999999
 plan: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
+  because it [..]
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 generate: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
+  because it [..]
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 # {% set n = namespace(l=[]) %}{% for i in range(100000) %}{% 
 plan: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
+  because it [..]
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
 generate: error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
+  because it [..]
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
@@ -176,7 +176,7 @@ fn the_limit_that_was_reached_is_named_with_the_template() {
         str![[r#"
 error[template-limit]: the chat template cannot be rendered within the limits
   at model/chat_template.jinja
-  because it needs more than 256 MiB of memory for one conversation
+  because it [..]
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
 
@@ -203,8 +203,9 @@ fn the_record_that_a_template_cannot_render_is_named() {
         &PLAN,
         str![[r#"
 error[template-limit]: the chat template cannot be rendered within the limits
-  at data.jsonl:8:1
-  because it needs more than 256 MiB of memory for one conversation
+  at data.jsonl:[..]
+  because it [..]
+...
   because the chat template is model/chat_template.jinja
 
 hint: give one that you trust as `data.chat_template`; `firebrand scan` looks at them
