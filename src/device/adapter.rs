@@ -119,9 +119,9 @@ impl Adapter {
         let limits = &self.limits;
         DeviceLimits {
             tensor_bytes: limits.binding_bytes.min(limits.buffer_bytes).min(4 * NUMBERS),
-            // A fifth of a second at 2 and at 0.2 TFLOP/s, which is little for such cards.
+            // Half a second at 2 and a fifth at 0.2 TFLOP/s, which is little for such cards.
             dispatch_flops: match self.kind {
-                AdapterKind::Discrete => 400_000_000_000,
+                AdapterKind::Discrete => 1_000_000_000_000,
                 AdapterKind::Integrated | AdapterKind::Virtual | AdapterKind::Other => {
                     40_000_000_000
                 }

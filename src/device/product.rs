@@ -61,8 +61,10 @@ fn formats(a: ElemType, b: ElemType, factors: ElemType) -> MatmulElems {
 
 /// `a · b` for `a: [.., m, k]` and `b: [.., k, n]` of the same batches, in f32.
 pub fn product(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
-    if let Some(out) = rounded_as_loaded(&a, &b, factors) {
-        multiplies(&a, &b);
+    let multiplied = |a: &CubeTensor, b: &CubeTensor, factors| {
+        rounded_as_loaded(a, b, factors).inspect(|_| multiplies(a, b))
+    };
+    if let Some(out) = multiplied(&a, &b, factors) {
         return out;
     }
     let half = match factors {
@@ -74,25 +76,40 @@ pub fn product(a: CubeTensor, b: CubeTensor, factors: DType) -> CubeTensor {
         false => CubeBackend::float_cast(x, half),
     };
     let (a, b) = (rounded(a), rounded(b));
-    multiplies(&a, &b);
-    let wide = |x| CubeBackend::float_cast(x, FloatDType::F32);
+    let alike = batches(&a) == batches(&b);
     // Vulkan converts bfloat16, and computes with it in units for matrices alone.
     let usage = a.client.properties().type_usage(elem(factors));
-    if !usage.contains(TypeUsage::Arithmetic) {
-        return CubeBackend::float_matmul(wide(a), wide(b));
+    let computes = usage.contains(TypeUsage::Arithmetic);
+    if computes && let Some(out) = multiplied(&a, &b, factors) {
+        return out;
     }
-    let strategy = MatmulStrategy::default();
-    match matmul(a.clone(), b.clone(), None, strategy, DType::F32) {
-        Ok(product) => product,
-        // No kernel for these sizes: slower, and as exact.
-        Err(_) => CubeBackend::float_matmul(wide(a), wide(b)),
+    // CubeCL's own choice ends the process where its first kernel fails otherwise than by being
+    // unavailable. It is left to batches of which one stands for several.
+    if computes && !alike {
+        let strategy = MatmulStrategy::default();
+        if let Ok(product) = matmul(a.clone(), b.clone(), None, strategy, DType::F32) {
+            multiplies(&a, &b);
+            return product;
+        }
     }
+    // No kernel for these sizes: slower, and as exact.
+    let [a, b] = [a, b].map(|x| CubeBackend::float_cast(x, FloatDType::F32));
+    multiplied(&a, &b, DType::F32).unwrap_or_else(|| {
+        multiplies(&a, &b);
+        CubeBackend::float_matmul(a, b)
+    })
+}
+
+/// The axes before those of a matrix.
+fn batches(x: &CubeTensor) -> &[usize] {
+    let shape = x.meta.shape();
+    &shape[..shape.num_dims() - 2]
 }
 
 /// None where no kernel takes them so.
 pub fn rounded_as_loaded(a: &CubeTensor, b: &CubeTensor, factors: DType) -> Option<CubeTensor> {
     let (mut dims, rank) = (a.meta.shape().to_vec(), a.meta.shape().num_dims());
-    if dims[..rank - 2] != b.meta.shape()[..rank - 2] {
+    if batches(a) != batches(b) {
         return None;
     }
     dims[rank - 1] = b.meta.shape()[rank - 1];

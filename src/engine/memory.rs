@@ -10,7 +10,7 @@ pub use around::beside_gpu;
 use std::collections::BTreeMap;
 
 use crate::config::{ActivationOffload, Kernels, OptimizerOffload, Recompute};
-use crate::device::{Arithmetic, ComputeConfig};
+use crate::device::{Arithmetic, ComputeConfig, DeviceLimits};
 use crate::model::description::TrainedLinear;
 use crate::model::{Description, Streamed};
 use crate::ops::cpu::Products;
@@ -194,6 +194,8 @@ pub struct Workload {
     pub saves: bool,
     /// Whether tensors are on a GPU.
     pub on_gpu: bool,
+    /// What the device takes at once.
+    pub limits: DeviceLimits,
     /// How matrices are multiplied.
     pub arithmetic: Arithmetic,
     /// How the CPU computes.
@@ -273,7 +275,7 @@ impl Estimate {
         let layers = description.layers.len() as u64;
         // Until the last gradient has come back; it and its gradient.
         let beside = 2 * tokens * description.beside_stream() as u64 * F32;
-        let heads = description.heads_with_scores((rows, length)) as u64;
+        let heads = description.heads_with_scores((rows, length), work.limits) as u64;
         let scores = tokens * heads * length.min(QUERIES_AT_ONCE) as u64 * F32;
         // The gradient of the embedding is made before it is added to that of the output
         // projection.
@@ -325,6 +327,7 @@ impl Workload {
             answers: WrittenAnswers::default(),
             saves: false,
             on_gpu,
+            limits: DeviceLimits::NONE,
             arithmetic,
             kernels,
         }

@@ -86,6 +86,7 @@ const HARMLESS: &[&str] = &[
     "length_penalty",
     "max_length",
     "max_position_embeddings",
+    "max_seq_len",
     "max_seq_length",
     "max_sequence_length",
     "min_length",

@@ -27,8 +27,10 @@ impl LayerInputs {
     pub fn read(description: &LayerInputsDescription, weights: &mut WeightSource) -> Result<Self> {
         let LayerInputsDescription { table, vocabulary, projection, norm, .. } = description;
         let linear = weights.linear(projection.name, projection.dims, projection.bias)?;
+        let mut table = weights.table(table, [*vocabulary, projection.dims[0]])?;
+        table.padding = description.padding;
         Ok(Self {
-            table: weights.table(table, [*vocabulary, projection.dims[0]])?,
+            table,
             projection: NamedLinear { name: projection.name, linear },
             norm: Norm::read(None, norm, weights)?,
             description: *description,
@@ -101,7 +103,7 @@ impl LayerInputs {
         let d = context.side.take_input_gradient()?.mul_scalar(of.scale);
         if self.table.trainable() {
             let d_rows = d.clone().mul_scalar(of.table_scale);
-            self.table.add_rows_gradient(sums, tokens, &d_rows, of.padding);
+            self.table.add_rows_gradient(sums, tokens, &d_rows);
         }
         if let Some(here) = LayerInputsOnCpu::of(self, &embedded, context) {
             return Some(here.backward(d, sums));

@@ -93,9 +93,9 @@ impl Model {
     /// When one is missing, has another shape, or is larger than the device takes.
     pub fn build(description: Description, weights: &mut WeightSource) -> Result<Self> {
         let (table, ropes) = ([description.vocabulary, description.hidden], description.ropes());
-        let matrix = weights.table(description.names.embedding, table)?;
-        let Description { embedding_scale: scale, padding, .. } = description;
-        let embedding = Embedding { matrix, scale, padding };
+        let mut matrix = weights.table(description.names.embedding, table)?;
+        matrix.padding = description.padding;
+        let embedding = Embedding { matrix, scale: description.embedding_scale };
         let layers = description.layers.iter().map(|layer| Layer::read(layer, &ropes, weights));
         let layers = layers.collect::<Result<_>>()?;
         let layer_inputs = description.layer_inputs.as_ref();

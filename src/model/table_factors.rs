@@ -91,7 +91,7 @@ impl TableFactors {
         let d_left = product(d.clone().transpose(), hidden, computing.arithmetic);
         let d_hidden = product(d.clone(), left, computing.arithmetic);
         let d_right = product(d_hidden.transpose(), x.clone(), computing.arithmetic);
-        let [of_left, of_right] = self.of_rows(tokens, more, None);
+        let [of_left, of_right] = self.of_rows((tokens, None), more);
         self.add(sums, wide(d_left) + of_left, wide(d_right) + of_right);
     }
 
@@ -100,20 +100,18 @@ impl TableFactors {
     pub fn add_rows_gradient(
         &self,
         sums: &mut Gradients,
-        tokens: &Tensor<1, Int>,
+        lookups: (&Tensor<1, Int>, Option<u32>),
         d: &Tensor<2>,
-        padding: Option<u32>,
     ) {
-        let [left, right] = self.of_rows(tokens, d, padding);
+        let [left, right] = self.of_rows(lookups, d);
         self.add(sums, left, right);
     }
 
     /// The gradients of both for `d` of the row of each token, without the scale.
     fn of_rows(
         &self,
-        tokens: &Tensor<1, Int>,
+        (tokens, padding): (&Tensor<1, Int>, Option<u32>),
         d: &Tensor<2>,
-        padding: Option<u32>,
     ) -> [Tensor<2>; 2] {
         let (left, d) = (self.left(), wide(d.clone()));
         let right = d.clone().matmul(self.right().transpose());

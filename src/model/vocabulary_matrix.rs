@@ -37,13 +37,19 @@ pub struct VocabularyMatrix {
     token_rows: Option<TokenRows>,
     /// What an adapter adds to it.
     pub factors: Option<TableFactors>,
+    /// The token whose row lookups do not train.
+    pub padding: Option<u32>,
 }
 
 impl VocabularyMatrix {
     /// From its pieces, in order.
     pub fn new(path: &'static str, pieces: Vec<Parameter<2>>) -> Self {
         assert!(!pieces.is_empty(), "a matrix has rows");
-        Self { path, pieces, coded: None, token_rows: None, factors: None }
+        Self::of(path, pieces, None)
+    }
+
+    fn of(path: &'static str, pieces: Vec<Parameter<2>>, coded: Option<CodedTable>) -> Self {
+        Self { path, pieces, coded, token_rows: None, factors: None, padding: None }
     }
 
     /// Of codes that stay as they are; their numbers are rounded to a format when they are read.
@@ -52,16 +58,14 @@ impl VocabularyMatrix {
         codes: Arc<dyn CodedMatrix>,
         rounds: Option<FloatDType>,
     ) -> Self {
-        let coded = Some(CodedTable { codes, rounds });
-        Self { path, pieces: Vec::new(), coded, token_rows: None, factors: None }
+        Self::of(path, Vec::new(), Some(CodedTable { codes, rounds }))
     }
 
     /// The same rows once more, in memory once.
     pub(super) fn sharing(&self) -> Self {
         let coded = self.coded.as_ref();
         let coded = coded.map(|it| CodedTable { codes: Arc::clone(&it.codes), rounds: it.rounds });
-        let (path, pieces) = (self.path, self.pieces.clone());
-        Self { path, pieces, coded, token_rows: None, factors: None }
+        Self { padding: self.padding, ..Self::of(self.path, self.pieces.clone(), coded) }
     }
 
     /// So many rows more, each the mean of those that there are, around which transformers'
@@ -305,19 +309,12 @@ impl VocabularyMatrix {
         }
     }
 
-    /// Adds the gradient of [`Self::rows`]: `d` of the row of each token, but for the row of
-    /// `padding`.
-    pub fn add_rows_gradient(
-        &self,
-        sums: &mut Gradients,
-        tokens: &Tensor<1, Int>,
-        d: &Tensor<2>,
-        padding: Option<u32>,
-    ) {
+    /// Adds the gradient of [`Self::rows`]: `d` of the row of each token, but for that of padding.
+    pub fn add_rows_gradient(&self, sums: &mut Gradients, tokens: &Tensor<1, Int>, d: &Tensor<2>) {
         if let (None, Some(factors)) = (&self.token_rows, &self.factors) {
-            return factors.add_rows_gradient(sums, tokens, d, padding);
+            return factors.add_rows_gradient(sums, (tokens, self.padding), d);
         }
-        let d = &without_padding(padding, tokens, d.clone());
+        let d = &without_padding(self.padding, tokens, d.clone());
         if let Some(rows) = &self.token_rows {
             return rows.add_rows_gradient(sums, tokens, d);
         }
@@ -465,8 +462,9 @@ mod tests {
         let factors = [tensor(&[1.0, 2.0, 3.0], [1, 3]), tensor(&[10.0, 20.0], [2, 1])];
         let paths = ["x.a", "x.b"].map(str::to_owned);
         matrix.factors = Some(TableFactors::new(paths, TableKind::Embedding, factors, 0.5));
+        matrix.padding = Some(1);
         let mut sums = Gradients::default();
-        matrix.add_rows_gradient(&mut sums, &tokens, &d, Some(1));
+        matrix.add_rows_gradient(&mut sums, &tokens, &d);
         let found = |sums: &Gradients, name: &str| host(sums.get(name).unwrap().clone());
         // PEFT looks the row up in A with `padding_idx`, and multiplies what it finds with B.
         assert_eq!(found(&sums, "x.a"), [0.0, 0.0, 0.5 * (30.0 + 80.0)]);
@@ -476,8 +474,9 @@ mod tests {
         // Rows that are trained beside the others have no part of it.
         let mut matrix = VocabularyMatrix::new("x.weight", vec![table()]);
         matrix.train_rows(vec![2, 1]);
+        matrix.padding = Some(1);
         let mut sums = Gradients::default();
-        matrix.add_rows_gradient(&mut sums, &tokens, &d, Some(1));
+        matrix.add_rows_gradient(&mut sums, &tokens, &d);
         let path = matrix.token_rows().unwrap().path();
         assert_eq!(found(&sums, path), [3.0, 4.0, 0.0, 0.0]);
     }

@@ -68,6 +68,7 @@ pub fn passes(
         accumulates: config.train.gradient_accumulation_steps > parallel,
         threads: rayon::current_num_threads(),
         answers: answers_written(config, opened),
+        limits: opened.computing().limits,
         ..Workload::on(opened.on_gpu(), arithmetic, config.device.kernels)
     }
 }

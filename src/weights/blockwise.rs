@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::files::Digest;
 use crate::weights::coded_matrix::CodedMatrix;
 use crate::weights::dynamic::SIGNED;
+use crate::weights::vectors::{CODES, First, Table, Vectors, WithVectors, pair, with_vectors};
 use crate::weights::{HEADER, Packed, Packing, SpillFile, StoredBytes};
 
 /// Numbers of a block that is made here.
@@ -57,8 +58,8 @@ pub struct Blockwise {
     first: usize,
     block: usize,
     scales: Arc<Scales>,
-    /// What the two numbers of each byte are.
-    pairs: Arc<[[f32; 2]; 256]>,
+    /// What codes stand for.
+    book: Table,
 }
 
 /// The scale of each block.
@@ -119,17 +120,15 @@ impl Blockwise {
         (block, scales): (usize, Scales),
         book: &CodeBook,
     ) -> Self {
-        let number = |code: usize| book[code];
-        let pairs = Arc::new(std::array::from_fn(|byte| [number(byte >> 4), number(byte & 15)]));
         let (codes, scales) = (codes.into(), Arc::new(scales));
-        Self { shape, codes, begin: 0, first: 0, block, scales, pairs }
+        Self { shape, codes, begin: 0, first: 0, block, scales, book: Table::new(*book) }
     }
 
     /// Some of the rows, with these codes, of which the first has this place among all bytes.
     fn part(&self, codes: StoredBytes, begin: usize, (first, rows): (usize, usize)) -> Self {
         let (shape, first) = ([rows, self.shape[1]], self.first + first);
-        let (scales, pairs) = (self.scales.clone(), self.pairs.clone());
-        Self { shape, codes, begin, first, block: self.block, scales, pairs }
+        let (scales, block, book) = (self.scales.clone(), self.block, self.book);
+        Self { shape, codes, begin, first, block, scales, book }
     }
 
     /// Codes, and their scales: eight bits each, what those are multiplied with, and the offset; or
@@ -153,30 +152,61 @@ impl Blockwise {
             Scales::Nested(nested) => Some(&nested.map),
         }
     }
+}
 
-    /// Numbers of a block from a place on.
-    fn decode(&self, place: usize, mut target: &mut [f32]) {
-        let scale = self.scales.of_block(place / self.block);
-        let pair = |byte: &u8| self.pairs[usize::from(*byte)].map(|number| number * scale);
-        let count = (place % 2 + target.len()).div_ceil(2);
-        let bytes = self.codes.get(place / 2 - self.begin, count);
-        let mut codes = &bytes[..];
-        if place % 2 == 1 {
-            let Some((first, rest)) = target.split_first_mut() else { return };
-            *first = pair(&codes[0])[1];
-            (codes, target) = (&codes[1..], rest);
-        }
-        let (pairs, last) = target.as_chunks_mut();
-        for (numbers, byte) in pairs.iter_mut().zip(codes) {
-            *numbers = pair(byte);
-        }
-        if let [last] = last {
-            *last = pair(&codes[pairs.len()])[0];
+/// Numbers from a place of a matrix on, whose codes these bytes are.
+struct Read<'a> {
+    of: &'a Blockwise,
+    place: usize,
+    bytes: &'a [u8],
+    target: &'a mut [f32],
+}
+
+impl WithVectors for Read<'_> {
+    #[inline(always)]
+    fn work<V: Vectors>(self, vectors: V) {
+        let Self { of, mut place, mut bytes, target: mut rest } = self;
+        let mut block = place / of.block;
+        let mut left = of.block - place % of.block;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at_mut(left.min(rest.len()));
+            let number = (&of.book, of.scales.of_block(block));
+            let from_second = place % 2 == 1 && !part.is_empty();
+            bytes = decode(vectors, number, from_second, bytes, part);
+            (place, rest) = (place + left, after);
+            (block, left) = (block + 1, of.block);
         }
     }
 }
 
+/// Numbers of a block, perhaps from the second one of a byte on; returns the bytes that are not
+/// read, or not to the end.
+#[inline(always)]
+fn decode<'a, V: Vectors>(
+    vectors: V,
+    (book, scale): (&Table, f32),
+    from_second: bool,
+    mut bytes: &'a [u8],
+    target: &mut [f32],
+) -> &'a [u8] {
+    let (first, target) = target.split_at_mut(usize::from(from_second));
+    if let [first] = first {
+        *first = pair(book, bytes[0], First::Upper)[1] * scale;
+        bytes = &bytes[1..];
+    }
+    let (whole, rest) = target.as_chunks_mut();
+    for (numbers, bytes) in whole.iter_mut().zip(bytes.as_chunks().0) {
+        vectors.numbers((book, scale), *bytes, First::Upper, numbers);
+    }
+    bytes = &bytes[CODES / 2 * whole.len()..];
+    for (place, target) in rest.iter_mut().enumerate() {
+        *target = pair(book, bytes[place / 2], First::Upper)[place % 2] * scale;
+    }
+    &bytes[rest.len() / 2..]
+}
+
 impl Scales {
+    #[inline(always)]
     fn of_block(&self, block: usize) -> f32 {
         match self {
             Self::Plain(scales) => scales[block],
@@ -191,13 +221,10 @@ impl CodedMatrix for Blockwise {
     }
 
     fn read(&self, row: usize, first: usize, target: &mut [f32]) {
-        let (mut place, mut rest) = ((self.first + row) * self.shape[1] + first, target);
-        while !rest.is_empty() {
-            let here = (self.block - place % self.block).min(rest.len());
-            let (part, after) = rest.split_at_mut(here);
-            self.decode(place, part);
-            (place, rest) = (place + here, after);
-        }
+        let place = (self.first + row) * self.shape[1] + first;
+        let count = (place % 2 + target.len()).div_ceil(2);
+        let bytes = self.codes.get(place / 2 - self.begin, count);
+        with_vectors(Read { of: self, place, bytes: &bytes, target });
     }
 
     fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
@@ -222,7 +249,7 @@ impl CodedMatrix for Blockwise {
         let packing = Packing::Book { block, nested };
         let mut packed = Packed::new(packing, [rows * columns, split])?;
         packed.extend(&codes);
-        packed.scales.extend(self.pairs[..16].iter().map(|pair| pair[1]));
+        packed.scales.extend(self.book.numbers());
         match &*self.scales {
             Scales::Plain(scales) => packed.scales.extend(scales),
             Scales::Nested(NestedScales { codes, absmax, offset, map, .. }) => {
@@ -290,6 +317,7 @@ impl NestedScales {
         Self { codes, block: NESTED_BLOCK, absmax, offset, map: SIGNED.numbers.clone() }
     }
 
+    #[inline(always)]
     fn of_block(&self, block: usize) -> f32 {
         self.map[usize::from(self.codes[block])] * self.absmax[block / self.block] + self.offset
     }

@@ -7,7 +7,7 @@ pub const BLOCK: usize = 32;
 pub const BLOCK_BYTES: usize = BLOCK / 2;
 
 /// Twice what four bits stand for, as whole numbers, as ggml has them: zero has no sign there.
-pub const TWICE: [i32; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub const TWICE: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// Half of two to the power of the scale less 127.
 #[inline(always)]

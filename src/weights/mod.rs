@@ -19,6 +19,7 @@ mod packed;
 mod read;
 mod spill;
 mod stream;
+mod vectors;
 mod write;
 
 pub use block_matrix::Blocks;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::weights::coded_matrix::CodedMatrix;
+use crate::weights::vectors::{First, Table, Vectors, WithVectors, with_vectors};
 use crate::weights::{HEADER, Packed, Packing, SpillFile, StoredBytes};
 
 pub use super::e2m1::{BLOCK, BLOCK_BYTES};
@@ -13,8 +14,9 @@ pub use super::e2m1::{BLOCK, BLOCK_BYTES};
 const NO_NUMBER: u8 = 255;
 
 /// What the four bits mean: a sign, two bits of exponent, one of mantissa.
-const VALUES: [f32; 16] =
-    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+static VALUES: Table = Table::new([
+    0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0,
+]);
 
 /// The codes of several matrices of the same shape `[rows, columns]`, one after the other.
 #[derive(Debug, Clone)]
@@ -82,6 +84,33 @@ impl Matrix {
     }
 }
 
+/// Numbers of some blocks but for those that are skipped.
+struct Read<'a> {
+    codes: &'a [u8],
+    scales: &'a [u8],
+    skipped: usize,
+    target: &'a mut [f32],
+}
+
+impl WithVectors for Read<'_> {
+    #[inline(always)]
+    fn work<V: Vectors>(self, vectors: V) {
+        let Self { codes, scales, mut skipped, target: mut rest } = self;
+        for (codes, scale) in codes.as_chunks().0.iter().zip(scales) {
+            let (part, after) = rest.split_at_mut((BLOCK - skipped).min(rest.len()));
+            let number = (&VALUES, power(*scale));
+            if let Ok(part) = <&mut [f32; BLOCK]>::try_from(&mut *part) {
+                vectors.numbers(number, *codes, First::Lower, part);
+            } else {
+                let mut whole = [0.0; BLOCK];
+                vectors.numbers(number, *codes, First::Lower, &mut whole);
+                part.copy_from_slice(&whole[skipped..][..part.len()]);
+            }
+            (skipped, rest) = (0, after);
+        }
+    }
+}
+
 impl CodedMatrix for Matrix {
     fn shape(&self) -> [usize; 2] {
         self.of.shape
@@ -89,19 +118,11 @@ impl CodedMatrix for Matrix {
 
     fn read(&self, row: usize, first: usize, target: &mut [f32]) {
         let begin = self.row_of_codes(row) * self.of.shape[1];
-        let (mut place, mut rest) = (begin + first, target);
-        while !rest.is_empty() {
-            let here = (BLOCK - place % BLOCK).min(rest.len());
-            let (part, after) = rest.split_at_mut(here);
-            let scale = power(self.of.scales[place / BLOCK]);
-            let codes = self.of.blocks.get(place / BLOCK * BLOCK_BYTES, BLOCK_BYTES);
-            for (number, place) in part.iter_mut().zip(place % BLOCK..) {
-                let byte = codes[place / 2];
-                let code = if place % 2 == 0 { byte & 15 } else { byte >> 4 };
-                *number = VALUES[usize::from(code)] * scale;
-            }
-            (place, rest) = (place + here, after);
-        }
+        let (place, block) = (begin + first, (begin + first) / BLOCK);
+        let blocks = (place + target.len()).div_ceil(BLOCK) - block;
+        let codes = self.of.blocks.get(block * BLOCK_BYTES, blocks * BLOCK_BYTES);
+        let scales = &self.of.scales[block..][..blocks];
+        with_vectors(Read { codes: &codes, scales, skipped: place % BLOCK, target });
     }
 
     fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {
@@ -130,7 +151,7 @@ impl CodedMatrix for Matrix {
         let mut packed = Packed::new(packing, [rows * columns, split])?;
         (0..rows).for_each(|row| packed.extend(&codes(row)));
         packed.extend(&(0..rows).flat_map(scales).copied().collect::<Vec<_>>());
-        packed.scales.extend(VALUES);
+        packed.scales.extend(VALUES.numbers());
         packed.scales.extend((0..=u8::MAX).map(power));
         Some(vec![packed])
     }
@@ -141,6 +162,7 @@ impl CodedMatrix for Matrix {
 }
 
 /// Two to the power of the scale less 127.
+#[inline(always)]
 fn power(scale: u8) -> f32 {
     match scale {
         0 => f32::from_bits(1 << 22), // below the smallest normal number

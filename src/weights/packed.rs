@@ -111,8 +111,7 @@ impl Packed {
         let mut packed = Self::new(packing, [blocks.len() * e2m1::BLOCK, split])?;
         blocks.iter().for_each(|block| packed.extend(&block[1..]));
         packed.extend(&blocks.iter().map(|block| block[0]).collect::<Vec<_>>());
-        #[expect(clippy::cast_precision_loss)] // they are small
-        packed.scales.extend(e2m1::TWICE.map(|number| number as f32));
+        packed.scales.extend(e2m1::TWICE.map(f32::from));
         packed.scales.extend((0..=u8::MAX).map(e2m1::half_power));
         Some(packed)
     }

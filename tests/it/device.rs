@@ -55,6 +55,7 @@ fn say(what: &str) {
 mod software {
     use burn::tensor::Tensor;
     use firebrand::config::DeviceChoice;
+    use firebrand::data::{Batch, Target};
     use firebrand::device::{self, DeviceLimits, Failure, OpenedDevice, attempt, count_launches};
     use firebrand::engine::StateStore;
     use firebrand::engine::optimizers::Kept;
@@ -186,6 +187,44 @@ mod software {
             let more = counted(Some(format)).without(&plain);
             assert_eq!(more.sorted(), [("Dequantise", LAYERS * 4 * 2)], "{format}");
         }
+    }
+
+    /// A row with so many tokens, of which the last ones but one are trained on.
+    fn row_of(length: u32) -> Batch {
+        let target = |index| Target { index, token: index % 89 + 1 };
+        Batch {
+            rows: 1,
+            length: length as usize,
+            tokens: (0..length).map(|at| at * 7 % 89 + 1).collect(),
+            positions: (0..length).collect(),
+            documents: vec![1; length as usize],
+            targets: (length - 33..length - 1).map(target).collect(),
+            ..Batch::default()
+        }
+    }
+
+    /// Attention keeps no scores of a row that is longer than 2048 tokens, learns there what it
+    /// learns on the CPU, and launches what it launches for a short row with as many targets.
+    #[test]
+    fn long_rows_take_the_launches_of_short_ones() {
+        let Some(opened) = adapter() else { return };
+        let (mut there, mut here) = (in_format(None, &opened.device), in_format(None, &cpu()));
+        let mut counted = Vec::new();
+        // State of the optimizer is made in the first step.
+        for length in [64, 2112, 64, 2112] {
+            let batch = [row_of(length)];
+            let ((ours, _), launches) = count_launches(|| there.step(&batch, 0.0).unwrap());
+            let (reference, _) = here.step(&batch, 0.0).unwrap();
+            for (what, a, b) in [
+                ("loss", ours.loss, reference.loss),
+                ("gradient norm", ours.grad_norm, reference.grad_norm),
+            ] {
+                assert!((a / b - 1.0).abs() < 2e-3, "{length}, {what}: {a} there, {b} here");
+            }
+            counted.push(launches);
+        }
+        assert_eq!(counted[3].of("FusedAttention"), 2, "one of each layer");
+        assert_eq!(counted[3].without(&counted[2]).sorted(), []);
     }
 
     #[test]

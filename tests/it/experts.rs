@@ -249,6 +249,9 @@ fn experts_of_qwen3_in_one_tensor_are_those_with_a_tensor_each() {
     let learnt = changed(&run, "merged");
     assert_eq!(learnt.iter().filter(|name| name.contains(".experts.")).count(), 2 * 2);
     assert_eq!(run.answer("merged"), run.answer(artifact));
+    let export = ["export", "mixture", "--type", "f32", "--no-sign", "--out", "out"];
+    run.succeeds(&export);
+    assert_eq!(run.answer("out/out-F32.gguf"), answer);
 }
 
 /// llama.cpp reads such files, too (`tests/reference/gguf_check.py families`).

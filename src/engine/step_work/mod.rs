@@ -147,7 +147,7 @@ impl StepShape {
         let small = self.products().into_iter().all(|product| {
             self.tokens() <= self.limits.rows_of_product(product.inner, product.outer)
         });
-        keeps_no_scores(config, self.rows) && small
+        keeps_no_scores(config, self.rows, self.limits) && small
     }
 
     /// Tokens, padding included.

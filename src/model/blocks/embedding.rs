@@ -10,8 +10,6 @@ pub struct Embedding {
     pub matrix: VocabularyMatrix,
     /// What rows are multiplied with.
     pub scale: f32,
-    /// The token whose row lookups do not train.
-    pub padding: Option<u32>,
 }
 
 impl Embedding {
@@ -23,7 +21,7 @@ impl Embedding {
     /// Adds the gradient of the matrix, or of rows of it, if they learn, for that of the output.
     pub fn backward(&self, tokens: &Tensor<1, Int>, d: Tensor<2>, sums: &mut Gradients) {
         if self.matrix.learns() {
-            self.matrix.add_rows_gradient(sums, tokens, &self.scaled(d), self.padding);
+            self.matrix.add_rows_gradient(sums, tokens, &self.scaled(d));
         }
     }
 

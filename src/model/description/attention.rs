@@ -4,6 +4,7 @@ use super::{
     AttentionDescription, Description, JointDescription, LayerDescription, LinearDescription,
     NormDescription,
 };
+use crate::device::DeviceLimits;
 use crate::ops::{AttentionConfig, keeps_no_scores};
 
 /// Where queries, keys and values come from.
@@ -85,10 +86,11 @@ impl Description {
     }
 
     /// Most query heads of a layer whose scores are in the memory of a GPU, for so many rows of a
-    /// length.
-    pub fn heads_with_scores(&self, size: (usize, usize)) -> usize {
+    /// length and a device that takes so much at once.
+    pub fn heads_with_scores(&self, size: (usize, usize), limits: DeviceLimits) -> usize {
         let attention = self.layers.iter().flat_map(LayerDescription::attention);
-        let kept = attention.filter(|of| of.sinks.is_some() || !keeps_no_scores(of.config, size));
+        let kept =
+            attention.filter(|of| of.sinks.is_some() || !keeps_no_scores(of.config, size, limits));
         kept.map(|attention| attention.config.heads.queries).max().unwrap_or(0)
     }
 }

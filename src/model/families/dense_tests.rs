@@ -149,6 +149,7 @@ fn options_that_nothing_asks_for_are_refused_by_name() {
         (json!({"is_causal": false}), "is_causal"),
         (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
         (json!({"anything": {"at": "all"}}), "anything"),
+        (json!({"activation": "geglu"}), "activation"),
         (scaling("partial_rotary_factor", json!(0.25)), "partial_rotary_factor"),
         (scaling("factor", json!(4.0)), "factor"),
     ] {
@@ -163,6 +164,7 @@ fn options_that_nothing_asks_for_are_refused_by_name() {
         json!({"attention_dropout": 0.1}),
         json!({"is_causal": true, "layer_types": ["full_attention", "full_attention"]}),
         json!({"max_sequence_length": 4096, "attn_implementation": "sdpa"}),
+        json!({"max_seq_len": 4096, "activation": "swiglu"}),
         json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
             "rope_scaling": {"rope_type": "default"}}),
         scaling("factor", json!(null)),
@@ -211,6 +213,9 @@ fn keys_mean_what_the_family_makes_of_them() {
         sizes(lfm2.clone(), json!({"hidden_act": "gelu_pytorch_tanh"})),
         sizes(lfm2, json!({}))
     );
+    let lfm2_moe = json!({"model_type": "lfm2_moe", "num_experts": 4, "moe_intermediate_size": 24,
+        "layer_types": ["conv", "full_attention"]});
+    assert_eq!(sizes(lfm2_moe.clone(), json!({"theta": 1e6})), sizes(lfm2_moe, json!({})));
     let oss = json!({"model_type": "gpt_oss", "head_dim": 16, "num_local_experts": 3,
         "num_experts_per_tok": 2, "sliding_window": 4});
     assert_eq!(sizes(oss.clone(), json!({"rope_scaling": {}})), sizes(oss, json!({})));

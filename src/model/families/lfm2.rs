@@ -33,7 +33,7 @@ pub(super) const NAMES: [(&str, &str); 8] = [
     ("mlp.down_proj", "feed_forward.w2"),
 ];
 /// Settings of checkpoints that say again what others say, or how weights were drawn.
-const SAID_AGAIN: [&str; 9] = [
+pub(super) const SAID_AGAIN: [&str; 9] = [
     "hidden_act",
     "block_mlp_init_scale",
     "block_norm_eps",

@@ -47,10 +47,12 @@ fn renamed(config: &ModelJson) -> Result<ModelJson> {
     if config.get("layer_types").is_none() {
         return Err(config.wrong("layer_types", "is missing"));
     }
+    for key in lfm2::SAID_AGAIN {
+        config.get(key);
+    }
     let mut own = config.clone();
     let mut put = |key: &str, value: Value| own.json.insert(key.to_owned(), value);
     put(TIED, json!(lfm2::tied(config)?));
-    config.get("hidden_act");
     put("hidden_act", json!("silu")); // whatever the file says, as in LFM2
     put("rms_norm_eps", json!(config.positive("norm_eps", 1e-5)?));
     let width = config.optional_size("intermediate_size", SIZE_MAX)?.unwrap_or(DENSE_WIDTH);

@@ -18,6 +18,10 @@ impl Family for Llama {
 
     fn describe(&self, config: &ModelJson) -> Result<Description> {
         let mut dense = Dense::read(config, DEFAULTS)?;
+        // Falcon 3 says what all of these are beside `hidden_act`.
+        if config.get("activation").is_some_and(|name| name != "swiglu") {
+            return Err(config.wrong("activation", "must be `swiglu`"));
+        }
         dense.qkv_bias = config.flag("attention_bias", false)?;
         dense.output_bias = dense.qkv_bias;
         dense.mlp_bias = config.flag("mlp_bias", false)?;

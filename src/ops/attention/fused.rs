@@ -8,23 +8,28 @@ use burn::tensor::Int;
 use burn::tensor::{Device, Tensor};
 
 use super::{AttentionGradients, AttentionInputs, Documents};
-use crate::device::ComputeConfig;
+use crate::device::{ComputeConfig, DeviceLimits};
 use crate::ops::AttentionConfig;
 #[cfg(feature = "gpu")]
 use crate::ops::gpu;
 
 /// Numbers of a head at most: a unit of a GPU has eight sums for 32 of them, twice in one kernel.
 const WIDEST: usize = 128;
-/// Tokens · positions of a row · numbers of queries at most: about half a millisecond, forward and
-/// backward, of a GPU that computes 20 TFLOP/s in 32 bits. It is estimated, and was not measured.
-const MOST_WORK: u64 = 1 << 30;
+/// Operations of the kernel that has the most of them, the gradient of queries, for each token,
+/// position of its row and number of its queries: five products, half of which no query sees.
+const OPERATIONS: u64 = 5;
 
-/// Whether rows of a length are computed so on GPUs. The kernels multiply with ordinary units;
-/// where there is more to do, products by the units for matrices are faster, and their launches do
-/// not count.
-pub fn keeps_no_scores(config: AttentionConfig, (rows, length): (usize, usize)) -> bool {
-    let work = (rows * length) as u64 * length as u64 * config.query_width() as u64;
-    config.heads.width <= WIDEST && work <= MOST_WORK
+/// Whether rows of a length are computed so on GPUs: as long as no kernel has more to do than the
+/// device takes at once. Products in blocks would use the units for matrices, but take 31 launches
+/// for each 512 positions, and read and write scores.
+pub fn keeps_no_scores(
+    config: AttentionConfig,
+    (rows, length): (usize, usize),
+    limits: DeviceLimits,
+) -> bool {
+    let size = [rows, length, length, config.query_width()];
+    let work = size.into_iter().fold(OPERATIONS, |all, size| all.saturating_mul(size as u64));
+    config.heads.width <= WIDEST && work <= limits.dispatch_flops
 }
 
 /// The kernels for documents, made once for all layers of a kind; nothing where they are not used.
@@ -58,7 +63,7 @@ impl Kernels {
         let fits = *device != Device::flex()
             && documents.branches.is_empty()
             && computing.limits.holds(numbers as u64)
-            && keeps_no_scores(config, size)
+            && keeps_no_scores(config, size, computing.limits)
             && gpu::fused::fits(device);
         let seen = || gpu::fused::seen(&documents.numbers, size.1, config.window, device);
         fits.then(|| Self { seen: seen(), config, size })
@@ -190,6 +195,20 @@ pub(super) fn attend_backward(
 mod tests {
     use super::*;
     use crate::ops::{Heads, attend, attend_backward, from_vec, host};
+
+    /// Of a model of 8 billion numbers, on cards with memory of their own and on others.
+    #[test]
+    fn rows_keep_no_scores_as_far_as_a_device_works_at_once() {
+        let of = |width: usize| AttentionConfig::of(Heads { queries: 32, kv_heads: 8, width });
+        let at_once = |flops| DeviceLimits { dispatch_flops: flops, ..DeviceLimits::NONE };
+        let card = at_once(1_000_000_000_000);
+        for (size, keeps) in [((1, 4096), true), ((2, 4096), true), ((1, 8192), false)] {
+            assert_eq!(keeps_no_scores(of(128), size, card), keeps, "{size:?}");
+        }
+        assert!(!keeps_no_scores(of(128), (1, 2048), at_once(40_000_000_000)));
+        assert!(keeps_no_scores(of(128), (4, 1 << 20), DeviceLimits::NONE));
+        assert!(!keeps_no_scores(of(256), (1, 64), DeviceLimits::NONE), "heads are too wide");
+    }
 
     /// Where no kernel takes them beside each other they are taken apart.
     #[test]

@@ -1,8 +1,8 @@
 //! Scaled dot-product attention with grouped queries, inside documents only, with its gradient.
 //!
 //! Three implementations: tensor operations under a mask, for any device; the kernels of the CPU
-//! (`cpu/attention.rs`), which never touch what a query may not see; and those of GPUs for short
-//! rows (`fused`), which keep no scores. Tests compare them.
+//! (`cpu/attention.rs`), which never touch what a query may not see; and those of GPUs
+//! (`fused`), which keep no scores, as far as a device works at once. Tests compare them.
 
 mod blocks;
 mod fused;

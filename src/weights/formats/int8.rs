@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{CodedMatrix, Storage, WeightFormat};
@@ -100,9 +101,14 @@ impl CodedMatrix for Matrix {
     fn read(&self, row: usize, first: usize, target: &mut [f32]) {
         let absmax = self.absmax[self.first + row];
         let codes = self.codes.get(row * self.columns + first, target.len());
-        for (target, code) in target.iter_mut().zip(codes.iter()) {
-            *target = f32::from(code.cast_signed()) * absmax * INVERSE;
-        }
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (target, code) in target.iter_mut().zip(&codes[..]) {
+                    *target = f32::from(code.cast_signed()) * absmax * INVERSE;
+                }
+            },
+        );
     }
 
     fn in_memory(&self, first: usize, rows: usize) -> Option<Arc<dyn CodedMatrix>> {

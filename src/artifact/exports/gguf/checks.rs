@@ -3,9 +3,8 @@
 use super::architecture::{Architecture, Mixture};
 use super::shape::{attention, near, residuals, root, ropes};
 use crate::model::description::{
-    AttentionDescription, BlockDescription, Description, ExpertStorage, ExpertsDescription,
-    LayerDescription, NormDescription, QkvDescription, ResidualDescription, Rope,
-    RouterDescription, RouterWeights,
+    AttentionDescription, BlockDescription, Description, ExpertsDescription, LayerDescription,
+    NormDescription, QkvDescription, ResidualDescription, Rope, RouterDescription, RouterWeights,
 };
 use crate::ops::{Activation, AttentionConfig, RopeScaling};
 
@@ -118,9 +117,8 @@ impl Architecture {
             }
         };
         let clamped = self.mixture == Mixture::Clamped;
-        let separate = matches!(of.storage, ExpertStorage::Separate(_));
         let biases = of.bias == clamped && of.router.scores.bias == clamped;
-        known && of.before.is_none() && biases && separate != clamped
+        known && of.before.is_none() && biases && of.storage.alternates() == clamped
     }
 
     /// Whether MLPs are all the same, and experts, the layers of which come last.

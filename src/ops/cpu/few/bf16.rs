@@ -35,7 +35,7 @@ mod vectors {
     use half::bf16;
 
     use super::super::ahead::call_for;
-    use super::super::{AT_ONCE, Sums, as_kept, converted};
+    use super::super::{AT_ONCE, Sums, as_kept, write};
     use crate::device::multiplies_bfloat16;
     use crate::ops::cpu::element::Number;
     use crate::ops::cpu::host_tensor::StoredNumbers;
@@ -70,15 +70,42 @@ mod vectors {
     ) {
         match w {
             StoredNumbers::Bf16(w) => as_kept(instructions, x, w, first, target),
-            w => converted(
-                instructions,
-                x,
-                w,
-                first,
-                target,
-                #[inline(always)]
-                |x: f32| x.rounded(),
-            ),
+            w => converted(instructions, x, w, first, target),
+        }
+    }
+
+    /// All outputs, of weights that are rounded a few rows at a time.
+    #[inline(always)]
+    fn converted(
+        instructions: Instructions,
+        x: View<bf16>,
+        w: StoredNumbers,
+        first: usize,
+        target: &mut [&mut [f32]],
+    ) {
+        let count = target.first().map_or(0, |row| row.len());
+        let columns = w.columns();
+        let mut wide = vec![0.0_f32; columns];
+        let mut numbers = vec![bf16::ZERO; AT_ONCE * columns];
+        for at in (0..count).step_by(AT_ONCE) {
+            for o in 0..AT_ONCE.min(count - at) {
+                let numbers = &mut numbers[o * columns..][..columns];
+                let row = first + at + o;
+                let wide = if let StoredNumbers::F32(w) = w {
+                    w.row(row)
+                } else {
+                    w.read(row, &mut wide);
+                    &wide
+                };
+                for (number, wide) in numbers.iter_mut().zip(wide) {
+                    *number = wide.rounded();
+                }
+            }
+            let mut rows: [&[bf16]; AT_ONCE] = [&[]; AT_ONCE];
+            for o in 0..AT_ONCE {
+                rows[o] = &numbers[o * columns..][..columns];
+            }
+            write::<Instructions, false>(instructions, x, rows, at, target);
         }
     }
 

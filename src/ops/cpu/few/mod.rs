@@ -133,20 +133,18 @@ impl WithSimd for Outputs<'_, '_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, w, rounds, first, target } = self;
-        let (f32s, bf16s) = (Vectors::<S, f32>::new(simd), Vectors::<S, half::bf16>::new(simd));
         match w {
-            StoredNumbers::F32(w) if !rounds => as_kept(f32s, x, w, first, target),
-            StoredNumbers::Bf16(w) => as_kept(bf16s, x, w, first, target),
-            w if rounds => converted(
-                f32s,
-                x,
-                w,
-                first,
-                target,
-                #[inline(always)]
-                |x: f32| x.rounded().wide(),
-            ),
-            w => as_read(f32s, x, w, first, target),
+            StoredNumbers::Bf16(w) => {
+                as_kept(Vectors::<S, half::bf16, false>::new(simd), x, w, first, target);
+            }
+            // Rounded for each four rows again, which costs less than a copy if there are no more.
+            StoredNumbers::F32(w) if rounds && x.rows <= AT_ONCE => {
+                as_kept(Vectors::<S, f32, true>::new(simd), x, w, first, target);
+            }
+            StoredNumbers::F32(w) if !rounds => {
+                as_kept(Vectors::<S, f32, false>::new(simd), x, w, first, target);
+            }
+            w => as_read(Vectors::<S, f32, false>::new(simd), x, w, rounds, first, target),
         }
     }
 }
@@ -164,58 +162,48 @@ fn as_kept<T: Sums>(
     for at in (0..count).step_by(AT_ONCE) {
         // Outputs beyond the last are the last again, and go nowhere.
         let w = std::array::from_fn(|o| w.row(first + (at + o).min(count - 1)));
-        write(sums, x, w, at, target);
+        write::<T, true>(sums, x, w, at, target);
     }
 }
 
-/// All outputs, of weights that are read as numbers of 32 bits a few rows at a time.
+/// All outputs, of weights that are read as numbers of 32 bits a few rows at a time, and rounded to
+/// bfloat16 if that is asked for.
 #[inline(always)]
 fn as_read<T: Sums<Weight = f32>>(
     sums: T,
     x: View<T::Row>,
     w: StoredNumbers,
+    rounds: bool,
     first: usize,
     target: &mut [&mut [f32]],
 ) {
     let count = target.first().map_or(0, |row| row.len());
     let columns = w.columns();
-    let mut numbers = vec![0.0; AT_ONCE * columns];
+    let mut numbers = vec![0.0_f32; AT_ONCE * columns];
     for at in (0..count).step_by(AT_ONCE) {
         for o in 0..AT_ONCE.min(count - at) {
-            w.read(first + at + o, &mut numbers[o * columns..][..columns]);
-        }
-        write(sums, x, std::array::from_fn(|o| &numbers[o * columns..][..columns]), at, target);
-    }
-}
-
-/// All outputs, of weights that are converted a few rows at a time.
-#[inline(always)]
-fn converted<T: Sums>(
-    sums: T,
-    x: View<T::Row>,
-    w: StoredNumbers,
-    first: usize,
-    target: &mut [&mut [f32]],
-    convert: impl Fn(f32) -> T::Weight,
-) {
-    let count = target.first().map_or(0, |row| row.len());
-    let columns = w.columns();
-    let mut wide = vec![0.0_f32; columns];
-    let mut numbers = vec![T::Weight::default(); AT_ONCE * columns];
-    for at in (0..count).step_by(AT_ONCE) {
-        for o in 0..AT_ONCE.min(count - at) {
-            w.read(first + at + o, &mut wide);
-            for (number, wide) in numbers[o * columns..][..columns].iter_mut().zip(&wide) {
-                *number = convert(*wide);
+            let numbers = &mut numbers[o * columns..][..columns];
+            w.read(first + at + o, numbers);
+            if rounds {
+                for number in numbers {
+                    *number = number.rounded().wide();
+                }
             }
         }
-        write(sums, x, std::array::from_fn(|o| &numbers[o * columns..][..columns]), at, target);
+        write::<T, false>(
+            sums,
+            x,
+            std::array::from_fn(|o| &numbers[o * columns..][..columns]),
+            at,
+            target,
+        );
     }
 }
 
-/// A few outputs of all rows, from one on; what goes beyond the last is left out.
+/// A few outputs of all rows, from one on; what goes beyond the last is left out. Weights that come
+/// later in memory are called for if these are where they are kept.
 #[inline(always)]
-fn write<T: Sums>(
+fn write<T: Sums, const KEPT: bool>(
     sums: T,
     x: View<T::Row>,
     w: [&[T::Weight]; AT_ONCE],
@@ -228,17 +216,71 @@ fn write<T: Sums>(
             let rows = [x.row(row), x.row(row + 1), x.row(row + 2), x.row(row + 3)];
             let target = &mut target[row..row + AT_ONCE];
             match row {
-                0 => sums.write::<AT_ONCE, true>(rows, w, target, at),
+                0 if KEPT => sums.write::<AT_ONCE, true>(rows, w, target, at),
                 _ => sums.write::<AT_ONCE, false>(rows, w, target, at),
             }
             row += AT_ONCE;
         } else {
             let target = &mut target[row..=row];
             match row {
-                0 => sums.write::<1, true>([x.row(row)], w, target, at),
+                0 if KEPT => sums.write::<1, true>([x.row(row)], w, target, at),
                 _ => sums.write::<1, false>([x.row(row)], w, target, at),
             }
             row += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::host_tensor::HostTensor;
+    use super::*;
+    use crate::random::Stream;
+    use crate::weights::formats::{CodedMatrix, Storage, WEIGHT_FORMATS, dequantised};
+    use crate::weights::{Blocks, ggml};
+
+    /// Outputs that are not fours, and rows that are not whole vectors where a format has such.
+    fn matrices() -> Vec<(&'static str, Arc<dyn CodedMatrix>)> {
+        let mut all = Vec::new();
+        let stream = Stream::new(12);
+        for format in WEIGHT_FORMATS {
+            if let Storage::Coded(code) = format.storage() {
+                let numbers: Vec<f32> = (0..10 * 203).map(|at| stream.normal(at) as f32).collect();
+                all.push((format.name(), code(&numbers, [10, 203])));
+            }
+        }
+        for kind in ggml::TYPES.iter().filter(|kind| kind.is_quantised()) {
+            // Scales that are small numbers.
+            let bytes = (0..10 * 2 * kind.bytes).map(|at| (at * 37 % 59) as u8).collect::<Vec<_>>();
+            all.push((kind.name, Blocks::new(bytes, kind, 2 * kind.block).matrix(0, 10)));
+        }
+        all
+    }
+
+    #[test]
+    fn products_with_codes_are_those_with_their_numbers_bit_for_bit() {
+        let stream = Stream::new(13);
+        for (name, codes) in matrices() {
+            let [outputs, columns] = codes.shape();
+            let numbers = dequantised(codes.as_ref());
+            let numbers = StoredNumbers::F32(View::new(&numbers, outputs, columns));
+            let codes = HostTensor::coded(codes);
+            for rows in [1, 3, 4, 5, 16] {
+                let count = (rows * columns) as u64;
+                let x: Vec<f32> = (0..count).map(|at| stream.normal(at) as f32).collect();
+                let x = View::new(&x, rows, columns);
+                for rounds in [false, true] {
+                    let of = |w: StoredNumbers| -> Vec<u32> {
+                        few_rows(x, &[w], rounds)[0].iter().map(|y| y.to_bits()).collect()
+                    };
+                    let found = of(codes.numbers());
+                    assert_eq!(found.len(), rows * outputs);
+                    assert!(found.iter().any(|bits| *bits != 0));
+                    assert_eq!(found, of(numbers), "{name}, {rows} rows, rounds: {rounds}");
+                }
+            }
         }
     }
 }

@@ -14,19 +14,19 @@ use crate::ops::cpu::pointwise::LANES;
 /// wait for its last addition before the next.
 pub const AT_ONCE: usize = 4;
 
-/// Sums in vectors of 32 bits, of weights of numbers `N`.
-pub struct Vectors<S, N>(S, PhantomData<N>);
+/// Sums in vectors of 32 bits, of weights of numbers `N`, rounded to bfloat16 first or not.
+pub struct Vectors<S, N, const ROUNDS: bool>(S, PhantomData<N>);
 
-impl<S: Copy, N> Clone for Vectors<S, N> {
+impl<S: Copy, N, const ROUNDS: bool> Clone for Vectors<S, N, ROUNDS> {
     #[inline(always)]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<S: Copy, N> Copy for Vectors<S, N> {}
+impl<S: Copy, N, const ROUNDS: bool> Copy for Vectors<S, N, ROUNDS> {}
 
-impl<S, N> Vectors<S, N> {
+impl<S, N, const ROUNDS: bool> Vectors<S, N, ROUNDS> {
     /// Those of a processor.
     #[inline(always)]
     pub fn new(simd: S) -> Self {
@@ -34,7 +34,7 @@ impl<S, N> Vectors<S, N> {
     }
 }
 
-impl<S: Simd, N: Number> Sums for Vectors<S, N> {
+impl<S: Simd, N: Number, const ROUNDS: bool> Sums for Vectors<S, N, ROUNDS> {
     type Row = f32;
     type Weight = N;
 
@@ -46,7 +46,7 @@ impl<S: Simd, N: Number> Sums for Vectors<S, N> {
         target: &mut [&mut [f32]],
         at: usize,
     ) {
-        let found = dots::<S, N, ROWS, FETCHES>(self.0, x, w);
+        let found = dots::<S, N, ROUNDS, ROWS, FETCHES>(self.0, x, w);
         for (target, found) in target.iter_mut().zip(&found) {
             for (target, sum) in target[at..].iter_mut().zip(found) {
                 *target = *sum;
@@ -55,15 +55,21 @@ impl<S: Simd, N: Number> Sums for Vectors<S, N> {
     }
 }
 
+/// A weight as a factor.
+#[inline(always)]
+fn factor<const ROUNDS: bool>(number: impl Number) -> f32 {
+    if ROUNDS { number.rounded().wide() } else { number.wide() }
+}
+
 /// One sum, where there are no vectors.
 #[inline(always)]
-fn fused_dot(x: &[f32], w: &[impl Number]) -> f32 {
+fn fused_dot<const ROUNDS: bool>(x: &[f32], w: &[impl Number]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (x_parts, w_parts) = (x.chunks_exact(LANES), w.chunks_exact(LANES));
-    let rest = rest(x_parts.remainder(), w_parts.remainder());
+    let rest = rest::<ROUNDS>(x_parts.remainder(), w_parts.remainder());
     for (x, w) in x_parts.zip(w_parts) {
         for lane in 0..LANES {
-            lanes[lane] = x[lane].mul_add(w[lane].wide(), lanes[lane]);
+            lanes[lane] = x[lane].mul_add(factor::<ROUNDS>(w[lane]), lanes[lane]);
         }
     }
     folded(lanes) + rest
@@ -72,22 +78,23 @@ fn fused_dot(x: &[f32], w: &[impl Number]) -> f32 {
 /// The sums of some rows and outputs, `[rows, outputs]`. Where it fetches, weights that come later
 /// in memory are called for.
 #[inline(always)]
-fn dots<S: Simd, N: Number, const ROWS: usize, const FETCHES: bool>(
+fn dots<S: Simd, N: Number, const ROUNDS: bool, const ROWS: usize, const FETCHES: bool>(
     simd: S,
     x: [&[f32]; ROWS],
     w: [&[N]; AT_ONCE],
 ) -> [[f32; AT_ONCE]; ROWS] {
     match S::F32_LANES {
         // Memory comes by itself for one row, which reads all weights in their order.
-        16 if ROWS == 1 => by_output::<S, N, 1, ROWS, false>(simd, x, w),
-        16 => tile::<S, N, 1, ROWS, AT_ONCE, FETCHES>(simd, x, w),
-        8 => by_output::<S, N, 2, ROWS, FETCHES>(simd, x, w),
-        4 => by_output::<S, N, 4, ROWS, FETCHES>(simd, x, w),
+        16 if ROWS == 1 && FETCHES => by_output::<S, N, ROUNDS, 1, ROWS, false>(simd, x, w),
+        16 => tile::<S, N, ROUNDS, 1, ROWS, AT_ONCE, FETCHES>(simd, x, w),
+        8 if ROWS == 1 => tile::<S, N, ROUNDS, 2, ROWS, AT_ONCE, FETCHES>(simd, x, w),
+        8 => by_output::<S, N, ROUNDS, 2, ROWS, FETCHES>(simd, x, w),
+        4 => by_output::<S, N, ROUNDS, 4, ROWS, FETCHES>(simd, x, w),
         _ => {
             let mut sums = [[0.0; AT_ONCE]; ROWS];
             for (x, sums) in x.iter().zip(&mut sums) {
                 for (w, sum) in w.iter().zip(sums) {
-                    *sum = fused_dot(x, w);
+                    *sum = fused_dot::<ROUNDS>(x, w);
                 }
             }
             sums
@@ -98,14 +105,21 @@ fn dots<S: Simd, N: Number, const ROWS: usize, const FETCHES: bool>(
 /// An output after the other, where registers do not hold more. No closure gets the output: one
 /// that is not inlined is compiled for any processor, and its instructions become calls.
 #[inline(always)]
-fn by_output<S: Simd, N: Number, const PARTS: usize, const ROWS: usize, const FETCHES: bool>(
+fn by_output<
+    S: Simd,
+    N: Number,
+    const ROUNDS: bool,
+    const PARTS: usize,
+    const ROWS: usize,
+    const FETCHES: bool,
+>(
     simd: S,
     x: [&[f32]; ROWS],
     w: [&[N]; AT_ONCE],
 ) -> [[f32; AT_ONCE]; ROWS] {
     let mut sums = [[0.0; AT_ONCE]; ROWS];
     for output in 0..AT_ONCE {
-        let of_output = tile::<S, N, PARTS, ROWS, 1, FETCHES>(simd, x, [w[output]]);
+        let of_output = tile::<S, N, ROUNDS, PARTS, ROWS, 1, FETCHES>(simd, x, [w[output]]);
         for row in 0..ROWS {
             sums[row][output] = of_output[row][0];
         }
@@ -118,6 +132,7 @@ fn by_output<S: Simd, N: Number, const PARTS: usize, const ROWS: usize, const FE
 fn tile<
     S: Simd,
     N: Number,
+    const ROUNDS: bool,
     const PARTS: usize,
     const ROWS: usize,
     const OUTPUTS: usize,
@@ -127,34 +142,40 @@ fn tile<
     x: [&[f32]; ROWS],
     w: [&[N]; OUTPUTS],
 ) -> [[f32; OUTPUTS]; ROWS] {
-    let whole = w[0].len() / LANES * LANES;
-    let x_whole = x.map(|x| &x[..whole]);
-    let w_whole = w.map(|w| &w[..whole]);
+    let count = w[0].len() / LANES;
+    let mut x_parts: [&[[f32; LANES]]; ROWS] = [&[]; ROWS];
+    for row in 0..ROWS {
+        x_parts[row] = &x[row].as_chunks().0[..count];
+    }
+    let mut w_parts: [&[[N; LANES]]; OUTPUTS] = [&[]; OUTPUTS];
+    for output in 0..OUTPUTS {
+        w_parts[output] = &w[output].as_chunks().0[..count];
+    }
     let mut sums = [[[simd.splat_f32s(0.0); OUTPUTS]; ROWS]; PARTS];
-    for at in (0..whole).step_by(LANES) {
+    for at in 0..count {
         if FETCHES {
             // As many as these are themselves.
-            let bytes = OUTPUTS * size_of::<N>();
-            call_for(w[0], at * bytes, (LANES * bytes).div_ceil(64));
+            let bytes = OUTPUTS * LANES * size_of::<N>();
+            call_for(w[0], at * bytes, bytes.div_ceil(64));
         }
         let mut wide = [[0.0_f32; LANES]; OUTPUTS];
-        for (wide, w) in wide.iter_mut().zip(w_whole) {
-            let w = &w[at..at + LANES];
+        for output in 0..OUTPUTS {
             for lane in 0..LANES {
-                wide[lane] = w[lane].wide();
+                wide[output][lane] = factor::<ROUNDS>(w_parts[output][at][lane]);
             }
         }
-        for (row, x) in x_whole.iter().enumerate() {
-            let x = S::as_simd_f32s(&x[at..at + LANES]).0;
-            for (output, wide) in wide.iter().enumerate() {
-                let w = S::as_simd_f32s(wide).0;
-                for (part, sums) in sums.iter_mut().enumerate() {
-                    let sum = &mut sums[row][output];
+        for row in 0..ROWS {
+            let x = S::as_simd_f32s(&x_parts[row][at]).0;
+            for output in 0..OUTPUTS {
+                let w = S::as_simd_f32s(&wide[output]).0;
+                for part in 0..PARTS {
+                    let sum = &mut sums[part][row][output];
                     *sum = simd.mul_add_f32s(x[part], w[part], *sum);
                 }
             }
         }
     }
+    let whole = count * LANES;
     let mut all = [[0.0; OUTPUTS]; ROWS];
     for row in 0..ROWS {
         for output in 0..OUTPUTS {
@@ -163,7 +184,8 @@ fn tile<
             for (target, sums) in target.iter_mut().zip(&sums) {
                 *target = sums[row][output];
             }
-            all[row][output] = folded(lanes) + rest(&x[row][whole..], &w[output][whole..]);
+            all[row][output] =
+                folded(lanes) + rest::<ROUNDS>(&x[row][whole..], &w[output][whole..]);
         }
     }
     all
@@ -184,10 +206,10 @@ fn folded(mut lanes: [f32; LANES]) -> f32 {
 
 /// The sum of what is left behind whole lanes.
 #[inline(always)]
-fn rest(x: &[f32], w: &[impl Number]) -> f32 {
+fn rest<const ROUNDS: bool>(x: &[f32], w: &[impl Number]) -> f32 {
     let mut sum = 0.0;
     for (x, w) in x.iter().zip(w) {
-        sum += x * w.wide();
+        sum += x * factor::<ROUNDS>(*w);
     }
     sum
 }
@@ -200,13 +222,36 @@ mod tests {
     use crate::device::arch;
     use crate::random::Stream;
 
-    struct All<'a>([&'a [f32]; AT_ONCE], [&'a [f32]; AT_ONCE]);
+    type Found = [[f32; AT_ONCE]; AT_ONCE];
 
-    impl WithSimd for All<'_> {
-        type Output = [[f32; AT_ONCE]; AT_ONCE];
+    /// Beside each other, and a row after the other.
+    struct All<'a, N, const ROUNDS: bool>([&'a [f32]; AT_ONCE], [&'a [N]; AT_ONCE]);
+
+    impl<N: Number, const ROUNDS: bool> WithSimd for All<'_, N, ROUNDS> {
+        type Output = [Found; 3];
 
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-            dots::<S, f32, AT_ONCE, true>(simd, self.0, self.1)
+            let Self(x, w) = self;
+            let beside = dots::<S, N, ROUNDS, AT_ONCE, true>(simd, x, w);
+            let alone = x.map(|x| dots::<S, N, ROUNDS, 1, true>(simd, [x], w)[0]);
+            [beside, alone, x.map(|x| dots::<S, N, ROUNDS, 1, false>(simd, [x], w)[0])]
+        }
+    }
+
+    fn sums_are_those_of_each_alone<N: Number, const ROUNDS: bool>(
+        x: [&[f32]; AT_ONCE],
+        w: [&[N]; AT_ONCE],
+    ) {
+        for found in arch().dispatch(All::<N, ROUNDS>(x, w)) {
+            for (x, sums) in x.iter().zip(found) {
+                for (w, sum) in w.iter().zip(sums) {
+                    assert_eq!(sum.to_bits(), fused_dot::<ROUNDS>(x, w).to_bits());
+                    let w = w.iter().map(|w| if ROUNDS { w.rounded().wide() } else { w.wide() });
+                    let exact: f64 =
+                        x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(w)).sum();
+                    assert!((f64::from(sum) - exact).abs() < 1e-4);
+                }
+            }
         }
     }
 
@@ -215,18 +260,14 @@ mod tests {
         let stream = Stream::new(5);
         #[expect(clippy::cast_possible_truncation)]
         let numbers: Vec<f32> = (0..800).map(|index| stream.normal(index) as f32).collect();
+        let halves: Vec<_> = numbers.iter().map(|x| x.rounded()).collect();
         for length in [0, 3, 16, 37, 100] {
             let of = |row: usize| &numbers[row * 100..][..length];
             let (x, w) = (std::array::from_fn(of), std::array::from_fn(|o| of(4 + o)));
-            let found = arch().dispatch(All(x, w));
-            for (row, sums) in x.iter().zip(found) {
-                for (w, sum) in w.iter().zip(sums) {
-                    assert_eq!(sum.to_bits(), fused_dot(row, w).to_bits());
-                    let exact: f64 =
-                        row.iter().zip(*w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-                    assert!((f64::from(sum) - exact).abs() < 1e-4);
-                }
-            }
+            let w_halves = std::array::from_fn(|o| &halves[(4 + o) * 100..][..length]);
+            sums_are_those_of_each_alone::<f32, false>(x, w);
+            sums_are_those_of_each_alone::<f32, true>(x, w);
+            sums_are_those_of_each_alone::<half::bf16, false>(x, w_halves);
         }
     }
 }
