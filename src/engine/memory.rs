@@ -4,6 +4,7 @@ mod answers;
 mod around;
 mod held;
 mod on_cpu;
+mod on_gpu;
 
 pub use around::beside_gpu;
 
@@ -219,6 +220,17 @@ const SHARE_OF_HOLES: u64 = 4;
 const TOKEN: u64 = 300;
 const TOKEN_READ: u64 = 1100;
 
+/// Bytes of a step beside weights and program.
+struct Step {
+    /// What the optimizer keeps, gradients that are summed, and what an update takes as far as it
+    /// is more than the passes before it.
+    optimizer: u64,
+    /// What is kept for the backward pass, and worked on by it.
+    activations: u64,
+    /// What the loss takes, as far as it is more than the backward pass.
+    logits: u64,
+}
+
 /// What an adapter adds to the layers that it is beside.
 #[derive(Debug, Clone, Default)]
 pub struct AdapterMemory {
@@ -244,18 +256,27 @@ pub fn estimate(description: &Description, work: Workload, adapted: &AdapterMemo
         program: PROGRAM + work.tokenizer * TOKEN,
         ..Estimate::default()
     };
-    let estimate = match !work.on_gpu && Products::of(work.computing()).is_some() {
-        true => estimate.with_step(on_cpu::step(description, &work, adapted)),
-        false => estimate.with_tapes(description, work, adapted.taped),
+    let estimate = match (work.on_gpu, Products::of(work.computing())) {
+        (true, _) => {
+            let step = on_gpu::step(description, &work, adapted);
+            estimate.with_step(step).with_scores(5 * work.scores(description))
+        }
+        (false, Some(_)) => estimate.with_step(on_cpu::step(description, &work, adapted)),
+        (false, None) => estimate.with_tapes(description, work, adapted.taped),
     };
     estimate.with_answers(description, &work).around_steps(description, &work)
 }
 
 impl Estimate {
-    /// With what a step takes by the kernels of the CPU.
-    fn with_step(self, step: on_cpu::Step) -> Self {
-        let on_cpu::Step { optimizer, activations, logits } = step;
+    /// With what a step takes by the kernels of the CPU, or of a GPU.
+    fn with_step(self, step: Step) -> Self {
+        let Step { optimizer, activations, logits } = step;
         Self { optimizer, activations, logits, ..self }
+    }
+
+    /// With scores of queries that no kernel does without.
+    fn with_scores(self, attention: u64) -> Self {
+        Self { attention, ..self }
     }
 
     /// With what the model writes before a step, when nothing of that is in memory.
@@ -264,7 +285,7 @@ impl Estimate {
         Self { answers: answers::bytes(description, work).saturating_sub(at_work), ..self }
     }
 
-    /// With what a step takes by tensor operations.
+    /// With what a step takes by tensor operations, on the CPU.
     fn with_tapes(self, description: &Description, work: Workload, of_adapter: u64) -> Self {
         let Workload { rows, length, trained, .. } = work;
         let tokens = (rows * length) as u64;
@@ -275,12 +296,9 @@ impl Estimate {
         let layers = description.layers.len() as u64;
         // Until the last gradient has come back; it and its gradient.
         let beside = 2 * tokens * description.beside_stream() as u64 * F32;
-        let heads = description.heads_with_scores((rows, length), work.limits) as u64;
-        let scores = tokens * heads * length.min(QUERIES_AT_ONCE) as u64 * F32;
         // The gradient of the embedding is made before it is added to that of the output
         // projection.
-        let table = (description.vocabulary * description.hidden) as u64 * F32;
-        let table = if work.adapted { 0 } else { table };
+        let table = work.table_gradient(description);
         let of_logits = scores_by_tensors(description);
         let targets = (work.micro_batches * work.chunk_of_each()) as u64;
         Self {
@@ -289,10 +307,7 @@ impl Estimate {
                 Recompute::None => tokens * all * F32,
                 Recompute::Layers => work.inputs_at_once(layers) * input + most * F32,
             } + beside
-                + of_adapter
-                + work.dequantised * work.arithmetic.frozen_bytes(!work.on_gpu),
-            // Scores, weights, and the gradients of both.
-            attention: if work.on_gpu { 5 * scores } else { 0 },
+                + of_adapter,
             logits: of_logits * targets * description.outputs() as u64 * F32,
             ..self
         }
@@ -331,6 +346,21 @@ impl Workload {
             arithmetic,
             kernels,
         }
+    }
+
+    /// Bytes of the scores of one block of queries where a GPU has such a tensor; five of them are
+    /// there at once: scores, weights, and the gradients of both.
+    fn scores(&self, description: &Description) -> u64 {
+        let Self { rows, length, .. } = *self;
+        let heads = description.heads_with_scores((rows, length), self.limits) as u64;
+        (rows * length) as u64 * heads * length.min(QUERIES_AT_ONCE) as u64 * F32
+    }
+
+    /// Bytes of the gradient of the embedding, which is made before it is added to that of the
+    /// output projection.
+    fn table_gradient(&self, description: &Description) -> u64 {
+        let table = (description.vocabulary * description.hidden) as u64 * F32;
+        if self.adapted { 0 } else { table }
     }
 
     /// Target positions of a micro-batch that have logits at the same time.
@@ -406,9 +436,12 @@ mod tests {
         let here = of(OptimizerOffload::None, trained);
         let [host, disk] =
             [OptimizerOffload::Host, OptimizerOffload::Disk].map(|place| of(place, trained));
+        // A step is small beside an update, which has gradients and new values as well.
+        let update = |state: u64| here.weights + 2 * 1000 * F32 + state;
+        assert_eq!(here.optimizer, STATE);
         for moved in [&host, &disk] {
-            assert_eq!(here.on_device() - moved.on_device(), STATE - LARGEST);
-            assert_eq!(here.at_least() - moved.at_least(), STATE - LARGEST);
+            assert_eq!(moved.on_device(), update(LARGEST));
+            assert!(moved.at_least() < here.at_least() - STATE / 2);
             // A tensor of it is read while it is saved.
             assert_eq!(here.checkpoint - moved.checkpoint, STATE - 500 * F32);
         }
@@ -417,7 +450,7 @@ mod tests {
         // Small parameters are moved together.
         let small = TrainedParameters { largest_state: 1 << 20, ..trained };
         let small = of(OptimizerOffload::Host, small);
-        assert_eq!(here.on_device() - small.on_device(), STATE - STATE_AT_ONCE);
+        assert_eq!(small.on_device(), update(STATE_AT_ONCE));
     }
     #[test]
     fn inputs_of_layers_off_a_gpu_are_no_memory_of_it_but_for_two() {

@@ -97,7 +97,19 @@ pub fn load_for<'a>(
     computing: ComputeConfig,
     frozen: impl Into<FrozenWeights<'a>>,
 ) -> Result<Loaded> {
-    let frozen = frozen.into();
+    // Weights stay for good: a GPU has them apart from what comes and goes, without gaps.
+    device.memory_persistent_allocations((init, frozen.into()), |(init, frozen)| {
+        load_onto(directory, init, device, computing, frozen)
+    })
+}
+
+fn load_onto(
+    directory: &Path,
+    init: Init,
+    device: &Device,
+    computing: ComputeConfig,
+    frozen: FrozenWeights,
+) -> Result<Loaded> {
     let disk = match frozen.on_disk {
         Some((which, folder)) if frozen.frozen && *device == Device::flex() => {
             Some((which, SpillFile::within(folder)?))

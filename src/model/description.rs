@@ -5,6 +5,7 @@
 mod attention;
 mod block;
 mod experts;
+mod gpu_memory;
 pub(super) mod head;
 mod in_blocks;
 mod layer_inputs;
@@ -21,6 +22,7 @@ mod stored;
 pub use attention::QkvDescription;
 pub use block::{BlockDescription, TermDescription};
 pub use experts::{ExpertMatrix, ExpertStorage, ExpertsDescription};
+pub use gpu_memory::GpuPass;
 pub use layer_inputs::{LayerInputDescription, LayerInputsDescription};
 pub use norm::{NormDescription, NormGain};
 pub use pass_memory::{CpuPass, PassMemory, TrainedLinear};

@@ -163,8 +163,10 @@ impl Model {
         if self.device == Device::flex() {
             return;
         }
+        let limits = self.computing.limits;
         for layer in &mut self.layers {
-            layer.place_together(self.computing.limits);
+            let place = |layer: &mut Layer| layer.place_together(limits);
+            self.device.memory_persistent_allocations(layer, place);
             // What was copied is not kept until the next layer is.
             self.device.memory_cleanup();
         }

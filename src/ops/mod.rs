@@ -34,7 +34,7 @@ pub use delta_rule::{
 };
 pub use frozen::{DeviceCodes, FrozenMatrix, lying_together};
 pub use gate::{gate, gate_beside, gate_factor};
-pub use given::GivenGradients;
+pub use given::{GivenGradients, TapedOutput};
 pub use norm::{rms_norm, rms_norm_backward, rms_norm_factor};
 pub use options::{
     ATTENTION_TILE, Activation, AttentionConfig, DeltaHeads, Heads, LogitConfig, QueryScale,

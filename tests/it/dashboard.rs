@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::common::{Run, say_not_tested, says, this_test, wait, without_progress};
 use snapbox::str;
@@ -70,9 +71,22 @@ impl<'a> OnTerminal<'a> {
 
     #[track_caller]
     fn wait_for(&self, text: &str) {
+        self.wait_until(text, |seen| seen.contains(text));
+    }
+
+    /// Waits for what is shown to be so. A program that ends before, or never shows it, is told with
+    /// all that it showed.
+    #[track_caller]
+    fn wait_until(&self, what: &str, is_so: impl Fn(&str) -> bool) {
         let ended = self.run.path("after.txt");
-        wait::until(text, || self.seen().contains(text) || ended.exists());
-        assert!(self.seen().contains(text), "it ended without `{text}`: {}", self.seen());
+        let begun = Instant::now();
+        while !is_so(&self.seen()) {
+            let over = ended.exists();
+            // What was shown at the end may have come since.
+            assert!(!over || is_so(&self.seen()), "it ended without `{what}`: {}", self.seen());
+            assert!(begun.elapsed() < wait::NEVER, "waited in vain for `{what}`: {}", self.seen());
+            std::thread::sleep(wait::BETWEEN);
+        }
     }
 
     fn press(&mut self, key: &str) {
@@ -146,8 +160,8 @@ fn the_view_follows_the_size_and_q_leaves_it_to_the_line_of_progress() {
     terminal.resize(100, 30);
     terminal.press("q");
     terminal.wait_for(LEFT);
-    wait::until("the line of progress", || {
-        terminal.seen().rsplit(LEFT).next().unwrap().contains("/100000 ")
+    terminal.wait_until("the line of progress", |seen| {
+        seen.rsplit(LEFT).next().unwrap().contains("/100000 ")
     });
     assert!(terminal.is_running(), "the run goes on");
     // Without the view, it is the terminal that makes a signal of the key.
@@ -214,7 +228,7 @@ fn a_suspended_run_gives_the_terminal_back_and_takes_it_again() {
     terminal.wait_for("tokens/s");
     terminal.press("\u{1a}");
     terminal.wait_for(LEFT);
-    wait::until("the view once more", || terminal.seen().matches(ENTERED).count() == 2);
+    terminal.wait_until("the view once more", |seen| seen.matches(ENTERED).count() == 2);
     assert_eq!(run.read("stopped.txt").trim(), "147", "128 + SIGSTOP");
     assert_eq!(run.read("before.txt"), run.read("between.txt"));
     terminal.press("\u{3}");

@@ -2,6 +2,7 @@
 //! `benches/memory.py` measures models of a middle size of all families.
 
 mod activations;
+mod on_gpu;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! What a step takes by the kernels of the CPU: one phase after the other, of which the largest is
 //! the peak.
 
-use super::{AdapterMemory, F32, Workload, scores_by_tensors};
+use super::{AdapterMemory, F32, Step, Workload, scores_by_tensors};
 use crate::config::Recompute;
 use crate::model::Description;
 use crate::model::description::{CpuPass, PassMemory, TrainedLinear};
@@ -11,19 +11,8 @@ use crate::ops::cpu::{HEAD_ROWS, Products};
 /// gradient, its value and its state. The gradient of a table is made with as many.
 const MOVED: u64 = 2;
 
-/// Bytes of a step beside weights and program.
-pub struct Step {
-    /// What the optimizer keeps, gradients that are summed, and what an update takes as far as it
-    /// is more than the passes before it.
-    pub optimizer: u64,
-    /// What is kept for the backward pass, and worked on by it.
-    pub activations: u64,
-    /// What the loss takes, as far as it is more than the backward pass.
-    pub logits: u64,
-}
-
 /// A step, phase by phase.
-pub fn step(description: &Description, work: &Workload, adapted: &AdapterMemory) -> Step {
+pub(super) fn step(description: &Description, work: &Workload, adapted: &AdapterMemory) -> Step {
     let micro_batches = work.micro_batches.max(1) as u64;
     let of_one = Passes::of(description, work, adapted);
     let gradients = work.trained.count * F32;

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::model::blocks::{BlockActivity, BlockCache, LayerHeads, TapedBlock, decodes};
 use crate::model::description::{LayerDescription, ResidualDescription, Rope};
 use crate::model::{Block, Gradients, Linear, Norm, PassContext, Visitor, WeightSource};
-use crate::ops::{GivenGradients, added};
+use crate::ops::{TapedOutput, added};
 
 /// A part of a layer: `x + multiplier · after(block(before(x)))`.
 pub struct Residual {
@@ -54,7 +54,7 @@ pub struct TapedResidual {
     residual: Residual,
     start: TapeStart,
     /// What is added, before it is multiplied.
-    output: Tensor<2>,
+    output: TapedOutput,
     block: TapedBlock,
 }
 
@@ -134,7 +134,7 @@ impl Residual {
         let output = residual.leaving(y);
         let x = if picks { context.picked(x) } else { x };
         let sum = added(x, self.times(output.clone().inner()));
-        (sum, TapedResidual { residual, start, output, block })
+        (sum, TapedResidual { residual, start, output: TapedOutput::of(output), block })
     }
 
     /// The visitor sees linear layers first, so that adapters come in the order of their layers.
@@ -165,7 +165,7 @@ impl TapedResidual {
         sums: &mut Gradients,
     ) -> Tensor<2> {
         let d_output = self.residual.times(d.clone());
-        let mut tapes = vec![GivenGradients::of(self.output, d_output).backward()];
+        let mut tapes = vec![self.output.with(d_output).backward()];
         self.residual.block.back(self.block, (context, picks), &mut tapes);
         let d = if picks { context.spread(d) } else { d };
         let (residual, first) = (&mut self.residual, tapes.last_mut().expect("there is one"));
