@@ -4,6 +4,7 @@ mod experts;
 mod fill;
 mod frozen;
 mod linears;
+mod loaded;
 mod read;
 mod room;
 
@@ -16,12 +17,13 @@ use burn::tensor::{Device, FloatDType};
 use self::fill::Fill;
 pub use self::frozen::{FrozenWeights, NewHead, Streamed};
 use self::linears::digest_of;
+pub use self::loaded::Loaded;
 use self::read::{LoadedTensor, LoadedWeights};
 pub use self::room::{check_room, refuse_random};
 use crate::device::{Arithmetic, ComputeConfig};
 use crate::error::{Error, Result};
 use crate::event::bytes;
-use crate::files::{Digest, FileEntry};
+use crate::files::Digest;
 use crate::model::inspect::is_buffer;
 use crate::model::{
     Linear, Model, ModelJson, Parameter, SCORE, VocabularyMatrix, families, frozen_format,
@@ -43,41 +45,6 @@ pub enum Init {
     Pretrained,
     /// Normal numbers with `initializer_range` of `config.json`, as transformers draws them.
     Random(Stream),
-}
-
-/// A model together with the record of what it was read from.
-pub struct Loaded {
-    /// The model.
-    pub model: Model,
-    /// Its `config.json`.
-    pub config: ModelJson,
-    /// The files that were read, with the digests of the bytes that were used.
-    pub files: Vec<FileEntry>,
-    /// The number format of each weight in those files.
-    pub elements: BTreeMap<String, Element>,
-    /// The digest of all matrices that were coded while they were read.
-    pub quantised: Option<Digest>,
-    /// The digest of all matrices that are kept in the blocks that files have.
-    pub in_blocks: Option<Digest>,
-    /// What a user should know about the model.
-    pub note: Option<String>,
-}
-
-impl Loaded {
-    /// The same once more, with weights that are in memory once; for models of which nothing is
-    /// trained yet.
-    #[must_use]
-    pub fn sharing(&self) -> Self {
-        Self {
-            model: self.model.sharing(),
-            config: self.config.clone(),
-            files: self.files.clone(),
-            elements: self.elements.clone(),
-            quantised: self.quantised,
-            in_blocks: self.in_blocks,
-            note: self.note.clone(),
-        }
-    }
 }
 
 /// Reads a model directory onto a device, to be computed with in 32 bits and without limits.

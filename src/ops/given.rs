@@ -126,8 +126,8 @@ fn root(device: &Device) -> Tensor<1> {
     root
 }
 
-/// Where an output stands on its tape, to be given its gradient: a product of rows with a matrix is
-/// not needed for its own derivative, so that its numbers are gone as soon as nothing else has them.
+/// Where an output stands on its tape, to be given its gradient: a product is not needed for its
+/// own derivative, so that its numbers are gone as soon as nothing else has them.
 pub struct TapedOutput(Tensor<1>);
 
 impl TapedOutput {

@@ -74,8 +74,8 @@ impl<'a> OnTerminal<'a> {
         self.wait_until(text, |seen| seen.contains(text));
     }
 
-    /// Waits for what is shown to be so. A program that ends before, or never shows it, is told with
-    /// all that it showed.
+    /// Waits for what is shown to be so. A program that ends before, or never shows it, fails the
+    /// test with all that it showed.
     #[track_caller]
     fn wait_until(&self, what: &str, is_so: impl Fn(&str) -> bool) {
         let ended = self.run.path("after.txt");
@@ -158,6 +158,10 @@ fn the_view_follows_the_size_and_q_leaves_it_to_the_line_of_progress() {
     terminal.resize(30, 5);
     terminal.wait_for("too small: 30x5");
     terminal.resize(100, 30);
+    // Crossterm 0.29 forgets a key that comes in the moment in which it hears of another size,
+    // until there is a next one: it leaves the loop over what was ready with the first of both.
+    let roomy = "q closes this view, the run goes on";
+    terminal.wait_until("the large view again", |seen| seen.matches(roomy).count() == 2);
     terminal.press("q");
     terminal.wait_for(LEFT);
     terminal.wait_until("the line of progress", |seen| {

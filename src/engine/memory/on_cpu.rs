@@ -1,7 +1,8 @@
 //! What a step takes by the kernels of the CPU: one phase after the other, of which the largest is
 //! the peak.
 
-use super::{AdapterMemory, F32, Step, Workload, scores_by_tensors};
+use super::tapes::scores_by_tensors;
+use super::{AdapterMemory, F32, Step, Workload};
 use crate::config::Recompute;
 use crate::model::Description;
 use crate::model::description::{CpuPass, PassMemory, TrainedLinear};

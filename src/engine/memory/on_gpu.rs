@@ -1,6 +1,7 @@
 //! What a step takes on a GPU: one phase after the other, of which the largest is the peak.
 
-use super::{AdapterMemory, F32, Step, Workload, scores_by_tensors};
+use super::tapes::scores_by_tensors;
+use super::{AdapterMemory, F32, Step, Workload};
 use crate::config::Recompute;
 use crate::model::Description;
 use crate::model::description::{GpuPass, PassMemory, TrainedLinear};
@@ -11,7 +12,7 @@ const HIDDEN_ROWS: u64 = 5;
 
 /// Measured: pages of the allocator that are used in part. Those of small tensors have 8 MiB, and a
 /// step begins a second one (`cubecl-server`, `AdaptiveMemory`).
-const PAGES: u64 = 17_000_000;
+pub(super) const PAGES: u64 = 17_000_000;
 
 /// A step, phase by phase.
 pub(super) fn step(description: &Description, work: &Workload, adapted: &AdapterMemory) -> Step {

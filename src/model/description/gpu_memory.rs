@@ -160,7 +160,7 @@ impl AttentionDescription {
             of_token: numbers as u64 * F32 + of_qkv.of_token + of_output.of_token,
             fixed: of_qkv.fixed + of_output.fixed,
         };
-        // The gradient of what was mixed; those of queries, keys and values, and before they turned.
+        // The gradients of what was mixed, and of queries, keys and values, before they turned too.
         (kept, (query + 2 * (query + 2 * all)) as u64 * F32)
     }
 }
