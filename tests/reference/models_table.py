@@ -174,7 +174,8 @@ def main():
             results[name] = ({**known, **found} if isinstance(known, dict)
                              else sorted({*(known or []), *found}) if isinstance(found, list) else found)
     if options.memory:
-        results["memory"] = memory(json.loads(Path(options.memory).read_text()))
+        found = memory(json.loads(Path(options.memory).read_text()))
+        results["memory"] = {**results.get("memory", {}), **found}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     page = PAGE.read_text()
     begin, end = "<!-- table -->\n", "<!-- end of table -->\n"
